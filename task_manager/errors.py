@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions of the task manager.
+
+::
+
+    AirwayError
+    ├── ConfigurationError     refuse to start: every fault with file, line and key
+    ├── InputError             a peer's data cannot be read: every fault with its path
+    ├── StoreError             the store or the disk failed; the caller may try again
+    └── DeliveryError          a destination did not take a result
+        ├── RetryableDelivery  later may work: connection refused, out of resources, 5xx
+        └── FinalDelivery      will not work again unchanged: refused SOP class, 4xx
+
+A peer asking the impossible is no exception but a :class:`task_manager.outcome.Refused`.
+"""
+
+from __future__ import annotations
+
+from profiles.faults import Fault
+
+
+class AirwayError(Exception):
+    """Base of all errors raised by Airway's own rooms."""
+
+
+class _WithFaults(AirwayError):
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+        super().__init__("; ".join(str(fault) for fault in faults))
+
+
+class ConfigurationError(_WithFaults):
+    """The configuration is not safe or not complete; `faults` lists all that is wrong."""
+
+
+class InputError(_WithFaults):
+    """A peer's data cannot be used; `faults` lists all that is wrong."""
+
+
+class StoreError(AirwayError):
+    """The database or the object store failed; nothing was acknowledged."""
+
+
+class DeliveryError(AirwayError):
+    """A destination did not take what was sent; the message holds no patient data."""
+
+
+class RetryableDelivery(DeliveryError):
+    """The destination may take it later."""
+
+
+class FinalDelivery(DeliveryError):
+    """The destination will never take it unchanged; a person must decide."""

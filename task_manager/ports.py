@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Protocols where the task manager meets the doors, the disk and the destinations.
+
+Doors call the intake Protocols, which :class:`task_manager.service.Service` implements; the service calls the
+object store; the worker calls deliverers. All are synchronous: HTTP handlers call them in a thread pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from profiles.dicom_json import DicomJson
+from profiles.order import MessageKey, Order
+from profiles.sole.events import OperationalEvent
+from task_manager.actor import Actor
+from task_manager.outcome import Accepted, Refused
+from task_manager.study.model import Instance
+
+
+class StagedObject(Protocol):
+    """Bytes on their way in: a file under ``incoming/`` that nobody else sees yet."""
+
+    @property
+    def path(self) -> Path:
+        """Where the staged bytes are."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or fails.
+        """
+
+    def discard(self) -> None:
+        """Remove the staged bytes; harmless when committed or discarded before."""
+
+
+class ObjectStore(Protocol):
+    """Instances on disk, bytes untouched (a DICOM Part 10 file each)."""
+
+    def stage(self) -> StagedObject:
+        """A new, empty staged object."""
+
+    def commit(self, staged: StagedObject, *, study_instance_uid: str, sop_instance_uid: str) -> str:
+        """Make `staged` durable (fsync, rename) and return its path relative to the store.
+
+        Committing under a name that exists keeps both: the name gets a suffix.
+        """
+
+    def absolute(self, relative: str) -> Path:
+        """The file of a committed path; never outside the store.
+
+        Raises
+        ------
+        StoreError
+            If `relative` would leave the store.
+        """
+
+
+class InstanceIntake(Protocol):
+    """What the storage doors need: C-STORE and STOW-RS."""
+
+    def stage(self) -> StagedObject:
+        """Where to stream the bytes of a Part 10 file (preamble, meta and data set as received)."""
+
+    def receive_instance(
+        self,
+        staged: StagedObject,
+        *,
+        actor: Actor,
+        announced_sop_class_uid: str = "",
+        announced_sop_instance_uid: str = "",
+        study_instance_uid: str = "",
+    ) -> Accepted | Refused:
+        """Read the header, commit bytes and record, and only then return Accepted (uid = SOP Instance UID).
+
+        The announced UIDs are those of the command set (C-STORE) and are compared with the data set;
+        `study_instance_uid` is the one of a STOW-RS URL. A refused object is discarded by this call.
+        """
+
+
+class OrderIntake(Protocol):
+    """What the HL7 door needs."""
+
+    def receive_order(self, orders: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor) -> Accepted | Refused:
+        """Commit all orders of one message, or none. The same `key` again is Accepted with DUPLICATE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkitemQuery:
+    """A search over workitems (PS3.18 11.9, PS3.4 CC.2.8).
+
+    `matching` holds DICOM JSON of the keys: single values, wildcards (``*``, ``?``), ranges for dates and times,
+    lists of UIDs, and sequences with one item of keys.
+    """
+
+    matching: DicomJson
+    offset: int = 0
+    limit: int = 100
+
+
+class Worklist(Protocol):
+    """What the UPS doors need: the eleven transactions come to these."""
+
+    def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
+        """UPS Create (PS3.4 CC.2.5)."""
+
+    def retrieve_workitem(self, uid: str) -> DicomJson | Refused:
+        """UPS Get (CC.2.7): all attributes but the Transaction UID."""
+
+    def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
+        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
+
+    def update_workitem(
+        self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
+    ) -> Accepted | Refused:
+        """UPS Set (CC.2.6)."""
+
+    def change_state(self, uid: str, state: str, *, transaction_uid: str, actor: Actor) -> Accepted | Refused:
+        """Change UPS State (CC.2.1)."""
+
+    def request_cancel(self, uid: str, details: DicomJson, *, actor: Actor) -> Accepted | Refused:
+        """Request UPS Cancel (CC.2.2)."""
+
+
+class InstanceArchive(Protocol):
+    """What QIDO-RS and WADO-RS need."""
+
+    def find_instances(
+        self, *, study_instance_uid: str = "", series_instance_uid: str = "", sop_instance_uid: str = ""
+    ) -> Sequence[Instance]:
+        """Stored instances, by series and instance number; all levels may be left open."""
+
+    def find_studies(
+        self, matching: Mapping[str, str], *, offset: int, limit: int
+    ) -> Sequence[DicomJson]:
+        """Study-level QIDO answers; `matching` maps keyword to the key's text (single value or wildcard)."""
+
+    def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
+        """Series-level QIDO answers."""
+
+    def open_path(self, instance: Instance) -> Path:
+        """The file of `instance`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """Result objects for one destination, in the order to be sent (root SR last)."""
+
+    destination: str
+    workitem_uid: str
+    workitem: DicomJson
+    instances: tuple[Instance, ...]
+    paths: tuple[Path, ...]
+    order: Order | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a destination answered, for people: never patient data."""
+
+    summary: str
+    sent_at: datetime
+
+
+class Deliverer(Protocol):
+    """One destination: C-STORE, STOW-RS or FHIR."""
+
+    def deliver(self, shipment: Shipment) -> Receipt:
+        """Send everything; sending twice is harmless.
+
+        Raises
+        ------
+        RetryableDelivery
+            If later may work.
+        FinalDelivery
+            If it will not work unchanged.
+        """
+
+
+class EventSink(Protocol):
+    """One event repository: syslog over TLS or UDP, or a file."""
+
+    def send(self, event: OperationalEvent) -> None:
+        """Send one event.
+
+        Raises
+        ------
+        RetryableDelivery
+            If the repository cannot be reached.
+        """

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Studies, series and instances as the task manager knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from profiles.dicom_json import DicomJson
+
+
+class StudyState(StrEnum):
+    """RECEIVING until evidence says complete; late images lead back to RECEIVING."""
+
+    RECEIVING = "RECEIVING"
+    COMPLETE = "COMPLETE"
+
+
+class Evidence(StrEnum):
+    """What said that a study is complete."""
+
+    QUIET_PERIOD = "quiet-period"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceHeader:
+    """What is read from an instance on arrival, once, without pixels.
+
+    `attributes` is the header in DICOM JSON, without pixel data, bulk data or values over 1 KiB; rules and
+    QIDO-RS read it.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    attributes: DicomJson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A stored instance. `path` is relative to the object store."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    instance_number: int | None
+    path: str
+    size: int
+    received_at: datetime
+    attributes: DicomJson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A series as rules see it: the header of its first instance and how many there are."""
+
+    series_instance_uid: str
+    attributes: DicomJson
+    sop_class_uids: tuple[str, ...]
+    number_of_instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A study as rules see it.
+
+    `attributes` holds patient- and study-level attributes (DICOM JSON) of its first instance; `revision` grows
+    by one each time the study becomes complete.
+    """
+
+    study_instance_uid: str
+    state: StudyState
+    revision: int
+    attributes: DicomJson
+    series: tuple[Series, ...]
+    first_received_at: datetime
+    last_received_at: datetime
+    deadline_at: datetime | None
+    completed_at: datetime | None = None
+    evidence: Evidence | None = None
