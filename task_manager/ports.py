@@ -92,7 +92,9 @@ class InstanceIntake(Protocol):
 class OrderIntake(Protocol):
     """What the HL7 door needs."""
 
-    def receive_order(self, orders: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor) -> Accepted | Refused:
+    def receive_order(
+        self, orders: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
         """Commit all orders of one message, or none. The same `key` again is Accepted with DUPLICATE."""
 
 
@@ -141,9 +143,7 @@ class InstanceArchive(Protocol):
     ) -> Sequence[Instance]:
         """Stored instances, by series and instance number; all levels may be left open."""
 
-    def find_studies(
-        self, matching: Mapping[str, str], *, offset: int, limit: int
-    ) -> Sequence[DicomJson]:
+    def find_studies(self, matching: Mapping[str, str], *, offset: int, limit: int) -> Sequence[DicomJson]:
         """Study-level QIDO answers; `matching` maps keyword to the key's text (single value or wildcard)."""
 
     def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
