@@ -8,8 +8,8 @@
     ├── InputError             a peer's data cannot be read: every fault with its path
     ├── StoreError             the store or the disk failed; the caller may try again
     └── DeliveryError          a destination did not take a result
-        ├── RetryableDelivery  later may work: connection refused, out of resources, 5xx
-        └── FinalDelivery      will not work again unchanged: refused SOP class, 4xx
+        ├── RetryableDeliveryError  later may work: connection refused, out of resources, 5xx
+        └── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
 
 A peer asking the impossible is no exception but a :class:`task_manager.outcome.Refused`.
 """
@@ -23,17 +23,17 @@ class AirwayError(Exception):
     """Base of all errors raised by Airway's own rooms."""
 
 
-class _WithFaults(AirwayError):
+class _FaultsError(AirwayError):
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults
         super().__init__("; ".join(str(fault) for fault in faults))
 
 
-class ConfigurationError(_WithFaults):
+class ConfigurationError(_FaultsError):
     """The configuration is not safe or not complete; `faults` lists all that is wrong."""
 
 
-class InputError(_WithFaults):
+class InputError(_FaultsError):
     """A peer's data cannot be used; `faults` lists all that is wrong."""
 
 
@@ -45,9 +45,9 @@ class DeliveryError(AirwayError):
     """A destination did not take what was sent; the message holds no patient data."""
 
 
-class RetryableDelivery(DeliveryError):
+class RetryableDeliveryError(DeliveryError):
     """The destination may take it later."""
 
 
-class FinalDelivery(DeliveryError):
+class FinalDeliveryError(DeliveryError):
     """The destination will never take it unchanged; a person must decide."""

@@ -102,8 +102,8 @@ class OrderIntake(Protocol):
 class WorkitemQuery:
     """A search over workitems (PS3.18 11.9, PS3.4 CC.2.8).
 
-    `matching` holds DICOM JSON of the keys: single values, wildcards (``*``, ``?``), ranges for dates and times,
-    lists of UIDs, and sequences with one item of keys.
+    `matching` holds DICOM JSON of the keys: single values, wildcards (``*``, ``?``), ranges for dates and
+    times, lists of UIDs, and sequences with one item of keys.
     """
 
     matching: DicomJson
@@ -181,9 +181,9 @@ class Deliverer(Protocol):
 
         Raises
         ------
-        RetryableDelivery
+        RetryableDeliveryError
             If later may work.
-        FinalDelivery
+        FinalDeliveryError
             If it will not work unchanged.
         """
 
@@ -196,6 +196,6 @@ class EventSink(Protocol):
 
         Raises
         ------
-        RetryableDelivery
+        RetryableDeliveryError
             If the repository cannot be reached.
         """

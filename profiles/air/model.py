@@ -198,7 +198,8 @@ class ReportedGroup:
 class ReportContent:
     """What a stored TID 1500 SR says: the only source of FHIR and HL7 results.
 
-    Names and identifiers are those of the SR's header; dates are DICOM DA/TM/DT text; `performed_at` is aware.
+    Names and identifiers are those of the SR's header; dates are DICOM DA/TM/DT text;
+    `performed_at` is aware.
     """
 
     sop_class_uid: str

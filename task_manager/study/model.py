@@ -69,8 +69,8 @@ class Series:
 class Study:
     """A study as rules see it.
 
-    `attributes` holds patient- and study-level attributes (DICOM JSON) of its first instance; `revision` grows
-    by one each time the study becomes complete.
+    `attributes` holds patient- and study-level attributes (DICOM JSON) of its first instance; `revision`
+    grows by one each time the study becomes complete.
     """
 
     study_instance_uid: str
