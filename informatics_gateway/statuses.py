@@ -43,6 +43,7 @@ STATUSES: Mapping[R, WireStatus] = {
     R.MALFORMED: WireStatus(dimse=0xC000, http=400, hl7=("AR", "100")),
     R.INVALID_ATTRIBUTES: WireStatus(dimse=0x0106, http=400, hl7=("AE", "102")),
     R.MISSING_ATTRIBUTE: WireStatus(dimse=0x0120, http=400, hl7=("AE", "101")),
+    R.MISSING_VALUE: WireStatus(dimse=0x0121, http=400, hl7=("AE", "101")),
     R.NO_SUCH_INSTANCE: WireStatus(dimse=0xC307, http=404, hl7=("AE", "204")),
     R.OUT_OF_RESOURCES: WireStatus(dimse=0xA700, http=503, hl7=("AE", "207")),
     R.PROCESSING_FAILURE: WireStatus(dimse=0x0110, http=500, hl7=("AE", "207")),

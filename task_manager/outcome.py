@@ -20,6 +20,7 @@ class RefusalCode(StrEnum):
     MALFORMED = "malformed"  # the bytes or the JSON cannot be read
     INVALID_ATTRIBUTES = "invalid-attributes"  # attribute rules broken; faults name them
     MISSING_ATTRIBUTE = "missing-attribute"  # 0120
+    MISSING_VALUE = "missing-value"  # 0121, present without the value it needs
     NO_SUCH_INSTANCE = "no-such-instance"  # C307
     OUT_OF_RESOURCES = "out-of-resources"  # A700
     PROCESSING_FAILURE = "processing-failure"  # 0110, our own fault

@@ -123,6 +123,9 @@ class Worklist(Protocol):
     def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
         """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
 
+    def count_workitems(self, matching: DicomJson) -> int:
+        """How many workitems match the keys; asked only when a search left some out (PS3.18 8.3.4.4.1)."""
+
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
     ) -> Accepted | Refused:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be asked of a workitem, whatever door it came through.
+
+A command is data: no checks here, the machine answers them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from profiles.dicom_json import DicomJson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create:
+    """UPS Create (N-CREATE, PS3.4 CC.2.5)."""
+
+    uid: str
+    attributes: DicomJson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """UPS Set (N-SET, CC.2.6): the attributes to change, sequences complete; empty UID means none was sent."""
+
+    changes: DicomJson
+    transaction_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeState:
+    """Change UPS State (N-ACTION type 1, CC.2.1); `state` is the text the peer sent."""
+
+    state: str
+    transaction_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancel:
+    """Request UPS Cancel (N-ACTION type 2, CC.2.2).
+
+    `requesting_ae` becomes Requesting AE (0074,1236) of the event report, which is type 1; HTTP names none, so
+    its door derives one.
+    """
+
+    details: DicomJson = field(default_factory=dict)
+    requesting_ae: str = "ANONYMOUS"
+
+
+WorkitemCommand = Update | ChangeState | RequestCancel
+"""What can be asked of a workitem that exists."""
