@@ -84,3 +84,59 @@ CALCULATION_FAILURE = Code("114008", "DCM", "Calculation failure")
 VALUE_OUT_OF_RANGE = Code("114009", "DCM", "Value out of range")
 VALUE_UNKNOWN = Code("114010", "DCM", "Value unknown")
 VALUE_INDETERMINATE = Code("114011", "DCM", "Value indeterminate")
+
+# Content of a measurement report that has no FHIR counterpart (TID 1001-1005, 1500, 1600, 4019)
+IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
+MEASUREMENT_REPORT_TITLES = (
+    IMAGING_MEASUREMENT_REPORT,
+    Code("126001", "DCM", "Oncology Measurement Report"),
+    Code("126002", "DCM", "Dynamic Contrast MR Measurement Report"),
+    Code("126003", "DCM", "PET Measurement Report"),
+)
+IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
+PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
+PROCEDURE_STUDY_INSTANCE_UID = Code("121018", "DCM", "Procedure Study Instance UID")
+PROCEDURE_PLACER_NUMBER = Code("121020", "DCM", "Placer Number")
+PROCEDURE_FILLER_NUMBER = Code("121021", "DCM", "Filler Number")
+PROCEDURE_ACCESSION_NUMBER = Code("121022", "DCM", "Accession Number")
+PROCEDURE_CODE = Code("121023", "DCM", "Procedure Code")
+DEVICE_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
+DEVICE_OBSERVER_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
+DEVICE_OBSERVER_MODEL_NAME = Code("121015", "DCM", "Device Observer Model Name")
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+MODALITY = Code("121139", "DCM", "Modality")
+FRAME_OF_REFERENCE_UID = Code("112227", "DCM", "Frame of Reference UID")
+PIXEL_DATA_ROWS = Code("110910", "DCM", "Pixel Data Rows")
+PIXEL_DATA_COLUMNS = Code("110911", "DCM", "Pixel Data Columns")
+PIXELS = Code("{pixels}", "UCUM", "pixels")
+FINDING = Code("121071", "DCM", "Finding")
+FINDING_CATEGORY = Code("276214006", "SCT", "Finding category")
+FINDING_SITE = Code("363698007", "SCT", "Finding Site")
+MEASUREMENT_METHOD = Code("370129005", "SCT", "Measurement Method")
+TOPOGRAPHICAL_MODIFIER = Code("106233006", "SCT", "Topographical modifier")
+GEOMETRIC_PURPOSE_OF_REGION = Code("130400", "DCM", "Geometric purpose of region")
+ACTIVITY_SESSION = Code("C67447", "NCIt", "Activity Session")
+REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
+REFERENCED_SEGMENTATION_FRAME = Code("121214", "DCM", "Referenced Segmentation Frame")
+ALGORITHM_FAMILY = Code("111000", "DCM", "Algorithm Family")
+ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
+ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
+PRESENT = Code("52101004", "SCT", "Present")
+UNDETERMINED = Code("373068000", "SCT", "Undetermined")
+ENGLISH = Code("en", "RFC5646", "English")
+
+# Purposes of equipment and of series (CID 7005; SeriesDescriptionCodeSequence)
+ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
+PROCESSING_ALGORITHM_PROVISIONAL = Code("Newcode1", "99IHE", "Processing Algorithm")
+SEGMENTATION = Code("113076", "DCM", "Segmentation")
+
+# Procedures named when no order does (CID 100), by modality of the images
+PROCEDURE_BY_MODALITY = {
+    "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
+    "NM": Code("49118-3", "LN", "NM unspecified body region"),
+    "PT": Code("44136-0", "LN", "PET unspecified body region"),
+    "CR": Code("43468-8", "LN", "XR unspecified body region"),
+    "DX": Code("43468-8", "LN", "XR unspecified body region"),
+}
