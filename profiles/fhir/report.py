@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DiagnosticReport of a stored SR: a preliminary report that a person may still sign.
+
+The SR's SOP Instance UID identifies it. Its plain text says the same numbers as the Observations, for
+readers that show no structured results.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+
+from profiles import codes
+from profiles.air.model import ReportContent, ReportedGroup, ReportedMeasurement
+from profiles.fhir.datatypes import concept, fhir_date_time, instant
+from profiles.fhir.entry import Entry, Links
+from profiles.fhir.identifiers import FhirIdentity, Json, token_query, uid_identifier
+from profiles.fhir.observation import UNVERIFIED, is_absent
+
+_CATEGORIES = (
+    {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"},
+    {"system": "http://loinc.org", "code": "LP29684-5", "display": "Radiology"},
+)
+
+
+def report_entry(
+    content: ReportContent, *, links: Links, results: Sequence[Entry], settings: FhirIdentity
+) -> Entry:
+    """The DiagnosticReport with the groupers among its results."""
+    identifier = uid_identifier(content.sop_instance_uid)
+    resource: Json = {"resourceType": "DiagnosticReport", "identifier": [identifier]}
+    if links.orders:
+        resource["basedOn"] = list(links.orders)
+    resource |= {
+        "status": "preliminary",
+        "category": [{"coding": [category]} for category in _CATEGORIES],
+        "code": concept(content.title, settings),
+        "subject": links.patient,
+    }
+    if effective := fhir_date_time(content.study_date, content.study_time, settings.time_zone):
+        resource["effectiveDateTime"] = effective
+    resource["issued"] = instant(content.performed_at)
+    if settings.organization_name:
+        resource["performer"] = [{"type": "Organization", "display": settings.organization_name}]
+    if results:
+        resource["result"] = [result.reference for result in results]
+    resource["imagingStudy"] = [links.study]
+    resource["presentedForm"] = [_attachment(report_text(content))]
+    return Entry(resource=resource, if_none_exist=token_query(identifier))
+
+
+def report_text(content: ReportContent) -> str:
+    """The results as plain text, one line per number; no patient data."""
+    algorithm = " ".join(part for part in (content.device_name, content.device_version) if part)
+    lines = [content.title.meaning, UNVERIFIED]
+    if algorithm:
+        lines.append(f"Algorithm: {algorithm}")
+    lines += [f"Algorithm parameter: {parameter}" for parameter in content.algorithm_parameters]
+    for group in content.groups:
+        lines += ["", _group_title(group)]
+        lines += [f"  {_measurement_line(measurement)}" for measurement in group.measurements]
+        lines += [f"  {each.name.meaning}: {each.value.meaning}" for each in group.evaluations]
+    if not content.groups:
+        lines += ["", "No measurements."]
+    return "\n".join(lines) + "\n"
+
+
+def _group_title(group: ReportedGroup) -> str:
+    finding = group.finding or group.finding_site or codes.MEASUREMENT_GROUP
+    side = f", {group.laterality.meaning.lower()}" if group.laterality else ""
+    return f"{finding.meaning}{side}: absent" if is_absent(group) else f"{finding.meaning}{side}"
+
+
+def _measurement_line(measurement: ReportedMeasurement) -> str:
+    derivation = f" ({measurement.derivation.meaning})" if measurement.derivation else ""
+    if measurement.value is None or not math.isfinite(measurement.value):
+        why = f": {measurement.failure.meaning}" if measurement.failure else ""
+        return f"{measurement.name.meaning}{derivation}: no value{why}"
+    unit = measurement.unit.value if measurement.unit.scheme == "UCUM" else measurement.unit.meaning
+    return f"{measurement.name.meaning}{derivation}: {measurement.value!r} {unit}"
+
+
+def _attachment(text: str) -> Json:
+    data = text.encode()
+    return {
+        "contentType": "text/plain; charset=utf-8",
+        "language": "en",
+        "data": base64.b64encode(data).decode("ascii"),
+        "size": len(data),
+        # FHIR R4 fixes SHA-1 for Attachment.hash; it guards against accidents, not attackers.
+        "hash": base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode("ascii"),
+        "title": "Results as text",
+    }
