@@ -140,3 +140,12 @@ PROCEDURE_BY_MODALITY = {
     "CR": Code("43468-8", "LN", "XR unspecified body region"),
     "DX": Code("43468-8", "LN", "XR unspecified body region"),
 }
+
+# Reasons for an app to give no result (CID 9300)
+EQUIPMENT_FAILURE = Code("110501", "DCM", "Equipment failure")
+OBJECT_TYPES_NOT_SUPPORTED = Code("110522", "DCM", "Object Types not supported")
+OBJECT_SET_INCOMPLETE = Code("110523", "DCM", "Object Set incomplete")
+
+# What the lung CT app states beyond volume and density
+RIGHT_AND_LEFT = Code("51440002", "SCT", "Right and left")
+LOW_ATTENUATION_AREA = Code("AW0002", "99AIRWAY", "Low attenuation area below -950 HU (Gevenois 1996)")
