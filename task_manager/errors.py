@@ -16,6 +16,8 @@ A peer asking the impossible is no exception but a :class:`task_manager.outcome.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from profiles.faults import Fault
 
 
@@ -46,7 +48,11 @@ class DeliveryError(AirwayError):
 
 
 class RetryableDeliveryError(DeliveryError):
-    """The destination may take it later."""
+    """The destination may take it later; not before `retry_after`, if it said so."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class FinalDeliveryError(DeliveryError):
