@@ -200,3 +200,5 @@ def run_orthanc(
                 yield orthanc
             finally:
                 orthanc.close()
+                if folder is None:
+                    process.kill()  # an orderly end takes seconds, and nothing of it is kept
