@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DICOM port: negotiates associations and hands C-STORE to the storage provider; answers C-ECHO.
+
+pynetdicom speaks; this module says what is accepted: every storage SOP class it knows and those listed by
+configuration, in any transfer syntax of PS3.6, in the order of the peer. Nothing here reads a data set.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt, register_uid
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
+
+from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from informatics_gateway.dimse.storage_scp import StorageProvider
+from task_manager.ports import InstanceIntake
+
+_LOG = logging.getLogger(__name__)
+_TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
+_STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+_POLL_S = 0.2
+_RECEIVE_BUFFER_BYTES = 1024 * 1024
+
+
+class DimseServer:
+    """Listens for associations until :meth:`stop`.
+
+    Parameters
+    ----------
+    intake
+        Where instances go.
+    ae_title
+        Our AE title. Associations that call another one are rejected unless `any_called_ae_title`.
+    host, port
+        Address to listen on; port 0 takes any free port.
+    any_called_ae_title
+        Accept whatever AE title a peer calls.
+    extra_sop_classes
+        SOP classes that are stored too: private ones, or newer than the library.
+    max_associations
+        More at a time are rejected as transient, local limit exceeded (PS3.8 9.3.4).
+    network_timeout_s
+        An association that sends nothing for so long, also inside a message, is aborted.
+    """
+
+    def __init__(
+        self,
+        intake: InstanceIntake,
+        *,
+        ae_title: str = "AIRWAY",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        any_called_ae_title: bool = True,
+        extra_sop_classes: Sequence[str] = (),
+        max_associations: int = 64,
+        network_timeout_s: float = 60.0,
+    ) -> None:
+        self.ae_title = ae_title
+        self._address = (host, port)
+        self._provider = StorageProvider(intake)
+        self._storage = _STORAGE | frozenset(extra_sop_classes)
+        for uid in extra_sop_classes:
+            register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
+        self._entity = AE(ae_title=ae_title)
+        self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self._entity.maximum_pdu_size = 0
+        self._entity.maximum_associations = max_associations
+        self._entity.network_timeout = network_timeout_s
+        self._entity.acse_timeout = min(network_timeout_s, 30.0)
+        self._entity.require_called_aet = not any_called_ae_title
+        self._entity.add_supported_context(Verification)
+        self._server: _Listener | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def host(self) -> str:
+        """The address listened on."""
+        return self._address[0]
+
+    @property
+    def port(self) -> int:
+        """The port listened on; the one that was found after :meth:`start` for port 0."""
+        return self._address[1]
+
+    def start(self) -> None:
+        """Open the port and serve in the background.
+
+        Raises
+        ------
+        OSError
+            If the address is taken or not ours.
+        """
+        # the library's own per-message log is of no use to operators and costs time for each PDU
+        _config.LOG_HANDLER_LEVEL = "none"
+        server: _Listener = self._entity.make_server(  # type: ignore[assignment]
+            self._address,
+            evt_handlers=[
+                (evt.EVT_REQUESTED, self._offer_contexts),
+                (evt.EVT_C_ECHO, _echo),
+                (evt.EVT_C_STORE, self._provider.handle),
+                (evt.EVT_REJECTED, _log_rejection),
+                (evt.EVT_ABORTED, _log_abort),
+            ],
+            server_class=_Listener,
+        )
+        self._address = (self._address[0], int(server.server_address[1]))
+        self._server = server
+        self._thread = threading.Thread(
+            target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
+        )
+        self._thread.start()
+        _LOG.info("DICOM port open", extra={"action": "dimse.started", "port": self.port})
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Take no new associations, let the open ones end for `grace_s` seconds, then abort them."""
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        self._server = self._thread = None
+        server.shutdown()
+        thread.join()
+        deadline = time.monotonic() + grace_s
+        while server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for association in server.active_associations:
+            association.abort()
+        for association in server.active_associations:
+            association.join(timeout=grace_s)
+        _LOG.info("DICOM port closed", extra={"action": "dimse.stopped"})
+
+    def _offer_contexts(self, event: Any) -> None:
+        """Before negotiation: support what this peer proposes, its first transfer syntax first.
+
+        A list made for each association costs less than copying all SOP classes in all transfer syntaxes, and
+        it keeps data as it comes: a peer that proposes the encoding it holds first is not asked for another.
+        """
+        wanted: dict[str, list[str]] = {}
+        for context in event.assoc.requestor.primitive.presentation_context_definition_list:
+            sop_class = str(context.abstract_syntax)
+            if sop_class in self._storage:
+                syntaxes = wanted.setdefault(sop_class, [])
+                known = _TRANSFER_SYNTAXES.intersection(context.transfer_syntax).difference(syntaxes)
+                syntaxes += [str(uid) for uid in context.transfer_syntax if uid in known]
+        offered = [build_context(uid, syntaxes) for uid, syntaxes in wanted.items() if syntaxes]
+        event.assoc.acceptor.supported_contexts = event.assoc.acceptor.supported_contexts + offered
+
+
+class _PromptSocket(socket.socket):
+    """A connection that acknowledges each read at once.
+
+    Senders that leave Nagle's algorithm on (DCMTK `storescu` by default) wait for our delayed
+    acknowledgement inside every object otherwise. The kernel forgets the option, so each read sets it again.
+    """
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        data = super().recv(bufsize, flags)
+        if hasattr(socket, "TCP_QUICKACK"):
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
+
+
+class _Listener(ThreadedAssociationServer):
+    """pynetdicom's server with prompt sockets that time out inside a message too."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        plain, address = super().get_request()
+        connection = _PromptSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(self.ae.network_timeout)
+        return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Connections that never ask for an association must not pile up threads."""
+        return len(self.active_associations) <= 2 * self.ae.maximum_associations
+
+    def shutdown(self) -> None:
+        """Stop listening; associations go on."""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
+
+def _echo(event: Any) -> int:
+    return 0x0000
+
+
+def _log_rejection(event: Any) -> None:
+    _LOG.warning(
+        "association rejected",
+        extra={"action": "dimse.rejected", "address": str(event.assoc.requestor.address)},
+    )
+
+
+def _log_abort(event: Any) -> None:
+    _LOG.warning(
+        "association aborted",
+        extra={"action": "dimse.aborted", "address": str(event.assoc.requestor.address)},
+    )

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances on disk: one Part 10 file each, its bytes as they came.
+
+Layout under the root: ``incoming/`` holds what is on its way in and is worth nothing after a crash;
+``objects/<2 hex>/<study uid>/<sop uid>.dcm`` holds what was committed and is never written again.
+No other name than those made here from well-formed UIDs is ever opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from profiles.uids import is_uid
+from task_manager.errors import StoreError
+from task_manager.ports import StagedObject
+
+_INCOMING = "incoming"
+_OBJECTS = "objects"
+_MAX_SAME_NAME = 1000
+
+
+class StagedFile:
+    """A file under ``incoming/``; see :class:`task_manager.ports.StagedObject`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = 0
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError("an object cannot be staged") from error
+
+    @property
+    def path(self) -> Path:
+        """Where the staged bytes are."""
+        return self._path
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or fails, or the object is no longer staged.
+        """
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.write(self._descriptor, rest)
+                self._size += written
+                rest = rest[written:]
+        except OSError as error:
+            raise StoreError("an object cannot be written") from error
+
+    def make_durable(self) -> None:
+        """Bring the bytes to the disk and close the file.
+
+        Raises
+        ------
+        StoreError
+            If the disk fails, or the object is no longer staged.
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise StoreError("an object cannot be made durable") from error
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the staged bytes; harmless when committed or discarded before."""
+        self._close()
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class FileObjectStore:
+    """The object store on a local or shared file system; see :class:`task_manager.ports.ObjectStore`.
+
+    Parameters
+    ----------
+    root
+        The folder that holds everything; made if it is missing.
+
+    Raises
+    ------
+    StoreError
+        If the folders cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._incoming = self._root / _INCOMING
+        try:
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            (self._root / _OBJECTS).mkdir(exist_ok=True)
+            _sync_folder(self._root)
+        except OSError as error:
+            raise StoreError("the object store cannot be opened") from error
+
+    def sweep_incoming(self) -> int:
+        """Remove what a stopped process left in ``incoming/``; returns how many files.
+
+        Call it at start-up, before any door opens: nothing staged then has been acknowledged.
+        """
+        leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def stage(self) -> StagedFile:
+        """A new, empty staged object.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be made.
+        """
+        return StagedFile(self._incoming / f"{uuid4().hex}.part")
+
+    def commit(self, staged: StagedObject, *, study_instance_uid: str, sop_instance_uid: str) -> str:
+        """Make `staged` durable and return its path relative to the store.
+
+        Committing under a name that exists keeps both: the name gets the suffix ``~2``, ``~3``, ...
+
+        Raises
+        ------
+        StoreError
+            If a UID is not well-formed, `staged` is not of this store or not staged any more, or the disk
+            fails; then `staged` can still be discarded.
+        """
+        if not (is_uid(study_instance_uid) and is_uid(sop_instance_uid)):
+            raise StoreError("an object without well-formed UIDs cannot be committed")
+        if not isinstance(staged, StagedFile) or staged.path.parent != self._incoming:
+            raise StoreError("the object was not staged here")
+        shard = hashlib.sha256(study_instance_uid.encode("ascii")).hexdigest()[:2]
+        folder = self._root / _OBJECTS / shard / study_instance_uid
+        try:
+            self._make_folder(folder)
+            staged.make_durable()
+            target = _link_to_free_name(staged.path, folder, sop_instance_uid)
+            _sync_folder(folder)
+        except OSError as error:
+            raise StoreError("an object cannot be committed") from error
+        staged.discard()
+        return target.relative_to(self._root).as_posix()
+
+    def absolute(self, relative: str) -> Path:
+        """The file of a committed path; never outside the store.
+
+        Raises
+        ------
+        StoreError
+            If `relative` would leave the committed objects.
+        """
+        objects = self._root / _OBJECTS
+        try:
+            path = (self._root / relative).resolve()
+        except (OSError, ValueError) as error:
+            raise StoreError("not a path of the object store") from error
+        if not path.is_relative_to(objects) or path == objects:
+            raise StoreError("not a path of the object store")
+        return path
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        shard = folder.parent
+        if not shard.is_dir():
+            shard.mkdir(exist_ok=True)
+            _sync_folder(shard.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(shard)
+
+
+def _link_to_free_name(source: Path, folder: Path, stem: str) -> Path:
+    """A hard link, since unlike a rename it never replaces what another thread committed just now."""
+    for number in range(1, _MAX_SAME_NAME + 1):
+        target = folder / (f"{stem}.dcm" if number == 1 else f"{stem}~{number}.dcm")
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            continue
+        return target
+    raise StoreError("too many different objects under one SOP Instance UID")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
