@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of a workitem and the literal transition table, PS3.4 CC.1.1-1 and CC.1.1-2 (2020 text).
 
-Only data lives here. A cell is either an :class:`Effect` (what the manager does) or the DIMSE status it answers;
-``task_manager.workitem.machine`` looks its answer up here and has no rule about states of its own.
+Only data lives here. A cell is either an :class:`Effect` (what the manager does) or the DIMSE status it
+answers; ``task_manager.workitem.machine`` looks its answer up here and has no rule about states of its own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decidable conditions of type 1C attributes, as predicates over the item they stand in.
+
+The words of each condition are in ``table.py``; conditions that no software can decide (is the performer
+known?) have no predicate and are not enforced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from profiles.dicom_json import DicomJson, items, text, values
+from profiles.ups.table import Condition
+
+_NON_PATIENT_SOP_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol
+        "1.2.840.10008.5.1.4.39.1",  # Color Palette
+        "1.2.840.10008.5.1.4.43.1",  # Generic Implant Template
+        "1.2.840.10008.5.1.4.44.1",  # Implant Assembly Template
+        "1.2.840.10008.5.1.4.45.1",  # Implant Template Group
+        "1.2.840.10008.5.1.4.1.1.200.1",  # CT Defined Procedure Protocol
+        "1.2.840.10008.5.1.4.1.1.200.3",  # Protocol Approval
+        "1.2.840.10008.5.1.4.1.1.200.7",  # XA Defined Procedure Protocol
+        "1.2.840.10008.5.1.4.1.1.201.1",  # Inventory
+    }
+)
+"""Storage SOP classes whose IODs have neither a Study nor a Series IE (PS3.4 GG.3)."""
+
+_RETRIEVALS = (
+    "DICOMRetrievalSequence",
+    "DICOMMediaRetrievalSequence",
+    "WADORetrievalSequence",
+    "XDSRetrievalSequence",
+    "WADORSRetrievalSequence",
+)
+_STORAGES = ("DICOMStorageSequence", "STOWRSStorageSequence", "XDSStorageSequence")
+
+
+def _any(item: DicomJson, *keywords: str) -> bool:
+    return any(values(item, keyword) for keyword in keywords)
+
+
+def _is_dicom_of_patients(item: DicomJson, container: DicomJson) -> bool:
+    if text(item, "TypeOfInstances") != "DICOM":
+        return False
+    classes = {text(r, "ReferencedSOPClassUID") for r in items(item, "ReferencedSOPSequence")}
+    return not classes or not classes <= _NON_PATIENT_SOP_CLASSES
+
+
+def _value_type(name: str) -> Callable[[DicomJson, DicomJson], bool]:
+    return lambda item, container: text(item, "ValueType") == name
+
+
+_REQUIRED: Mapping[Condition, Callable[[DicomJson, DicomJson], bool]] = {
+    Condition.CODE_NEEDED: lambda item, container: not _any(item, "LongCodeValue", "URNCodeValue"),
+    Condition.SCHEME_NEEDED: lambda item, container: _any(item, "CodeValue", "LongCodeValue"),
+    Condition.VERSION_NEEDS_SCHEME: lambda item, container: False,
+    Condition.IS_DATETIME: _value_type("DATETIME"),
+    Condition.IS_DATE: _value_type("DATE"),
+    Condition.IS_TIME: _value_type("TIME"),
+    Condition.IS_PNAME: _value_type("PNAME"),
+    Condition.IS_UIDREF: _value_type("UIDREF"),
+    Condition.IS_TEXT: _value_type("TEXT"),
+    Condition.IS_CODE: _value_type("CODE"),
+    Condition.IS_NUMERIC: _value_type("NUMERIC"),
+    Condition.HAS_STUDY: _is_dicom_of_patients,
+    Condition.HAS_SERIES: _is_dicom_of_patients,
+    Condition.IS_CDA: lambda item, container: text(container, "TypeOfInstances") == "CDA",
+    Condition.RETRIEVAL_NEEDED: lambda item, container: not _any(item, *_RETRIEVALS),
+    Condition.NAMESPACE_NEEDED: lambda item, container: not _any(item, "UniversalEntityID"),
+    Condition.ENTITY_TYPE_NEEDED: lambda item, container: _any(item, "UniversalEntityID"),
+    Condition.STORAGE_NEEDED: lambda item, container: not _any(item, *_STORAGES),
+}
+
+
+def is_required(condition: Condition, item: DicomJson, container: DicomJson) -> bool:
+    """Whether `condition` makes its attribute needed in `item`, which is an item of `container`."""
+    return _REQUIRED[condition](item, container)
+
+
+def is_forbidden(condition: Condition, item: DicomJson) -> bool:
+    """Whether an attribute under `condition` may not stand in `item` (PS3.3 8.1: scheme version)."""
+    return condition is Condition.VERSION_NEEDS_SCHEME and not _any(item, "CodingSchemeDesignator")
