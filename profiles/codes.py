@@ -149,3 +149,14 @@ OBJECT_SET_INCOMPLETE = Code("110523", "DCM", "Object Set incomplete")
 # What the lung CT app states beyond volume and density
 RIGHT_AND_LEFT = Code("51440002", "SCT", "Right and left")
 LOW_ATTENUATION_AREA = Code("AW0002", "99AIRWAY", "Low attenuation area below -950 HU (Gevenois 1996)")
+
+# Audit messages of operational events (IHE SOLE; PS3.15 A.5, CID 400 to 405). The designator of the event
+# id is what public SOLE samples carry; sites may configure another.
+IMAGING_OPERATIONAL_EVENT = Code("SOLE", "IHE-RAD", "Imaging Operational Event")
+APPLICATION = Code("110150", "DCM", "Application")
+DESTINATION_ROLE = Code("110152", "DCM", "Destination Role ID")
+PATIENT = Code("121025", "DCM", "Patient")
+STUDY_INSTANCE_UID = Code("110180", "DCM", "Study Instance UID")
+ACCESSION_NUMBER = Code("121022", "DCM", "Accession Number")
+PLACER_NUMBER = Code("121020", "DCM", "Placer Number")
+WORKITEM_UID = Code("AW2001", "99AIRWAY", "Workitem UID")
