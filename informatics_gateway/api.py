@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Airway's own REST: why a study did or did not run, health, and metrics for operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import ORJSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from profiles import dicom_json
+from profiles.uids import is_uid
+from task_manager.errors import StoreError
+from task_manager.rules.explain import to_json
+from task_manager.service import Service
+from task_manager.story import StudyStory, WorkitemStory
+
+
+def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
+    """Routes of ``/api``, ``/health`` and ``/metrics``."""
+    routes = APIRouter(default_response_class=ORJSONResponse)
+    registry = CollectorRegistry()
+    registry.register(_Counts(service))
+
+    @routes.get("/api/studies/{study_instance_uid}")
+    def study(study_instance_uid: str) -> dict[str, Any]:
+        """The whole story of one study: order, evidence, rules, workitems, deliveries, events."""
+        story = service.story(study_instance_uid) if is_uid(study_instance_uid) else None
+        if story is None:
+            raise HTTPException(404, "no such study")
+        return story_json(story)
+
+    @routes.post("/api/jobs/{key}/retry")
+    def retry(key: str) -> dict[str, str]:
+        """Let a job that was held for a person be tried again."""
+        if not service.retry_held(key):
+            raise HTTPException(404, "no held job with this key")
+        return {"retry": key}
+
+    @routes.get("/health/live")
+    def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "live"}
+
+    @routes.get("/health/ready")
+    def ready(response: Response) -> dict[str, str]:
+        """All doors are open and the store answers."""
+        try:
+            service.counts()
+        except StoreError:
+            response.status_code = 503
+            return {"status": "the store does not answer"}
+        if not is_ready():
+            response.status_code = 503
+            return {"status": "starting"}
+        return {"status": "ready"}
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        """Prometheus text format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+class _Counts:
+    """Reads the gauges from the store when asked."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """Workitems by state, jobs by lane and state."""
+        by_state, by_lane = self._service.counts()
+        workitems = GaugeMetricFamily("airway_workitems", "Workitems by state", labels=["state"])
+        for state, number in by_state.items():
+            workitems.add_metric([state], number)
+        jobs = GaugeMetricFamily("airway_jobs", "Outbox jobs by lane and state", labels=["lane", "state"])
+        for (lane, state), number in by_lane.items():
+            jobs.add_metric([lane, state], number)
+        return [workitems, jobs]
+
+
+def story_json(story: StudyStory) -> dict[str, Any]:
+    """The story as plain JSON values; times in ISO 8601."""
+    study = story.study
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "state": study.state.value,
+        "revision": study.revision,
+        "evidence": study.evidence.value if study.evidence else None,
+        "accession_number": dicom_json.text(study.attributes, "AccessionNumber"),
+        "series": [
+            {
+                "series_instance_uid": series.series_instance_uid,
+                "modality": dicom_json.text(series.attributes, "Modality"),
+                "instances": series.number_of_instances,
+            }
+            for series in study.series
+        ],
+        "first_received_at": _iso(study.first_received_at),
+        "last_received_at": _iso(study.last_received_at),
+        "deadline_at": _iso(study.deadline_at),
+        "completed_at": _iso(study.completed_at),
+        "order": None
+        if story.order is None
+        else {
+            "order_number": story.order.order_number,
+            "accession_number": story.order.accession_number,
+            "requested_procedure": story.order.requested_procedure,
+            "priority": story.order.priority,
+            "status": story.order.status,
+            "received_at": _iso(story.order.received_at),
+        },
+        "explanations": [
+            {"revision": revision, "rule_set_version": version, **to_json([explanation])[0]}
+            for revision, version, explanation in story.explanations
+        ],
+        "workitems": [_workitem_json(workitem) for workitem in story.workitems],
+        "events": [
+            {
+                "code": event.type.value,
+                "name": event.type.name,
+                "occurred_at": _iso(event.occurred_at),
+                "outcome": event.outcome.value,
+                "machine": event.machine,
+                "destination": event.destination,
+                "workitem_uid": event.workitem_uid,
+            }
+            for event in story.events
+        ],
+    }
+
+
+def _workitem_json(workitem: WorkitemStory) -> dict[str, Any]:
+    return {
+        "uid": workitem.uid,
+        "rule": workitem.rule,
+        "label": workitem.label,
+        "state": workitem.state,
+        "reason": workitem.reason,
+        "progress": workitem.progress,
+        "states": [{"state": state, "by": actor, "at": _iso(at)} for state, actor, at in workitem.states],
+        "outputs": [
+            {
+                "sop_class_uid": instance.sop_class_uid,
+                "sop_instance_uid": instance.sop_instance_uid,
+                "series_instance_uid": instance.series_instance_uid,
+                "size": instance.size,
+            }
+            for instance in workitem.outputs
+        ],
+        "deliveries": [
+            {
+                "key": job.key,
+                "lane": job.lane,
+                "state": job.state.value,
+                "attempts": job.attempts,
+                "last_error": job.last_error,
+                "summary": job.summary,
+                "done_at": _iso(job.done_at),
+            }
+            for job in workitem.deliveries
+        ],
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="milliseconds") if at else None

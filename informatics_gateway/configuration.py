@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading ``airway.yaml`` and what lies beside it; every fault is told with file, line and key.
+
+Nothing of the configuration is used before all of it was found good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from informatics_gateway.settings import Role, Settings, is_loopback
+from profiles.faults import Fault
+from task_manager.errors import ConfigurationError
+from task_manager.rules.model import RuleSet
+from task_manager.rules.nodes import Entry, FaultList, read_document
+from task_manager.rules.parse import load_rules
+
+
+def load_settings(config: Path | None) -> Settings:
+    """The settings of `config`, joined by ``destinations.yaml`` beside it; without a file, all defaults.
+
+    Raises
+    ------
+    ConfigurationError
+        With every fault of both files.
+    """
+    if config is None:
+        return Settings()
+    faults = FaultList()
+    root = _read(config, faults)
+    content = _plain(root, faults) if root is not None else {}
+    beside = config.parent / "destinations.yaml"
+    if beside.exists():
+        other = _read(beside, faults)
+        found = _plain(other, faults) if other is not None else {}
+        if isinstance(content, dict) and isinstance(found, dict):
+            content["destinations"] = [*content.get("destinations", []), *found.get("destinations", [])]
+    if faults.found:
+        raise ConfigurationError(*faults.found)
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        raise ConfigurationError(*(_fault(root, config, one) for one in error.errors())) from error
+    _refuse(_cross_faults(settings, config))
+    return settings
+
+
+def configured_rules(settings: Settings, config: Path | None, apps: Collection[str]) -> RuleSet:
+    """The rules of the configured folder, else those that ship.
+
+    Raises
+    ------
+    ConfigurationError
+        With every fault of every rule.
+    """
+    destinations = [destination.name for destination in settings.destinations]
+    folder = rules_folder(settings, config)
+    if settings.rules is not None and not folder.is_dir():
+        raise ConfigurationError(Fault(f"{config} rules", "no such folder"))
+    return load_rules(folder, apps=apps, destinations=destinations)
+
+
+def rules_folder(settings: Settings, config: Path | None) -> Path:
+    """Where the rules are: as configured, ``rules/`` beside the configuration, else those that ship."""
+    base = config.parent if config else Path()
+    if settings.rules is not None:
+        return base / settings.rules
+    if config is not None and (base / "rules").is_dir():
+        return base / "rules"
+    return Path(str(files("informatics_gateway") / "defaults" / "rules"))
+
+
+def database_url(settings: Settings, data: Path) -> str:
+    """The URL of the database; a secret one is read from its file.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read.
+    """
+    if settings.database.url_file is not None:
+        try:
+            return settings.database.url_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(
+                Fault("database.url_file", f"cannot be read: {error.strerror}")
+            ) from error
+    return settings.database.url or f"sqlite:///{data / 'airway.db'}"
+
+
+def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
+    faults: list[Fault] = []
+    for door, host in (
+        ("gateway.http.host", settings.gateway.http.host),
+        ("gateway.dicom.host", settings.gateway.dicom.host),
+        ("gateway.hl7.host", settings.gateway.hl7.host),
+    ):
+        faults.extend(unsafe_address(f"{config} {door}", host))
+    for what, names in (
+        ("destinations", [destination.name for destination in settings.destinations]),
+        ("events", [sink.name for sink in settings.events]),
+    ):
+        faults.extend(
+            Fault(f"{config} {what}", f"name {name!r} is used twice")
+            for name in sorted({n for n in names if names.count(n) > 1})
+        )
+    if not settings.roles:
+        faults.append(Fault(f"{config} roles", f"name at least one of {', '.join(Role)}"))
+    if (
+        Role.GATEWAY not in settings.roles
+        and Role.PERFORMER in settings.roles
+        and not settings.performer.manager_url
+    ):
+        faults.append(Fault(f"{config} performer.manager_url", "needed where the gateway is another process"))
+    return faults
+
+
+def unsafe_address(path: str, host: str) -> list[Fault]:
+    """A fault if a door would listen beyond this machine; TLS with authentication is not configured."""
+    if is_loopback(host):
+        return []
+    return [
+        Fault(
+            path,
+            f"{host} is not a loopback address; without TLS and authentication Airway listens on this machine "
+            "only. Use 127.0.0.1 and put a mutual-TLS proxy before it (deploy/nginx.conf shows one)",
+        )
+    ]
+
+
+def _read(path: Path, faults: FaultList) -> Entry | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.found.append(Fault(f"{path}:1", f"cannot be read as UTF-8 text ({type(error).__name__})"))
+        return None
+    return read_document(text, str(path), faults)
+
+
+def _plain(entry: Entry, faults: FaultList) -> Any:
+    if entry.is_mapping:
+        return {key: _plain(value, faults) for key, value in entry.mapping(faults).items()}
+    if entry.is_sequence:
+        return [_plain(value, faults) for value in entry.sequence(faults)]
+    return entry.text(faults)
+
+
+def _fault(root: Entry | None, config: Path, error: Any) -> Fault:
+    location = [
+        part
+        for part in error["loc"]
+        if part not in ("dicom", "dicomweb", "fhir", "file", "tls", "udp") or part == error["loc"][0]
+    ]
+    entry = root
+    ignored = FaultList()
+    for part in location:
+        if entry is None:
+            break
+        if entry.is_mapping:
+            entry = entry.mapping(ignored).get(str(part), entry)
+        elif entry.is_sequence and isinstance(part, int):
+            members = entry.sequence(ignored)
+            entry = members[part] if part < len(members) else entry
+    line = entry.line if entry is not None else 1
+    key = ".".join(str(part) for part in location)
+    return Fault(f"{config}:{line} {key}", str(error["msg"]))
+
+
+def _refuse(faults: list[Fault]) -> None:
+    if faults:
+        raise ConfigurationError(*faults)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP door: uvicorn on a socket bound before anything is announced, in a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+_BACKLOG = 512
+_START_S = 30.0
+
+
+class HttpServer:
+    """Serves one ASGI application until stopped.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port 0 takes any free one, `port` then tells which.
+    """
+
+    def __init__(self, app: FastAPI, host: str, port: int, *, drain_s: int = 15) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((host, port))
+        self._socket.listen(_BACKLOG)
+        self.host = host
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=drain_s,
+            timeout_keep_alive=30,
+            ws="none",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Base URL, such as ``http://127.0.0.1:8080``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Start serving; returns when requests are answered.
+
+        Raises
+        ------
+        RuntimeError
+            If the server does not come up.
+        """
+        self._thread.start()
+        waited = threading.Event()
+        for _ in range(int(_START_S / 0.02)):
+            if self._server.started:
+                return
+            if not self._thread.is_alive():
+                break
+            waited.wait(0.02)
+        raise RuntimeError("the HTTP door did not open")
+
+    def stop(self) -> None:
+        """Answer what is under way, then stop."""
+        self._server.should_exit = True
+        self._thread.join(30)
+        self._socket.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])

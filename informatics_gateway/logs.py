@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators' log: one line per fact on standard error, as JSON or as text.
+
+Modules log with :mod:`logging`, a constant message and facts in ``extra``; nothing about a patient is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from informatics_gateway.settings import LogSettings
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Send all log records to standard error in the configured form."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.ExtraAdder(),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level)
+    for noisy in (
+        "httpx",
+        "httpcore",
+        "uvicorn.access",
+        "pynetdicom",
+        "pydicom",
+        "alembic",
+        "dicomweb_client",
+    ):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a workitem's change of state brings with it: operational events and delivery jobs.
+
+Called inside the transaction of the change, so that nothing is told that is not committed and nothing committed
+is forgotten. Which objects go where is decided in ``plan.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from profiles import dicom_json
+from profiles.dicom_json import DicomJson
+from profiles.sole.events import EventType, OperationalEvent, Outcome
+from task_manager.actor import Actor
+from task_manager.delivery.plan import output_sop_instance_uids, ship_order
+from task_manager.outbox import JobKind, delivery_lane
+from task_manager.store import jobs, studies, workitems
+from task_manager.workitem.model import ProcedureStepState, Workitem
+
+
+class Consequences:
+    """Writes the events and jobs that follow a change of state.
+
+    Parameters
+    ----------
+    sinks
+        Names of the event repositories.
+    """
+
+    def __init__(self, *, sinks: Sequence[str]) -> None:
+        self._sinks = tuple(sinks)
+
+    def after_change(
+        self, connection: Connection, before: Workitem, after: Workitem, actor: Actor, now: datetime
+    ) -> None:
+        """Write what follows from ``before.state`` to ``after.state``."""
+        if after.state is ProcedureStepState.IN_PROGRESS:
+            self._tell(connection, after, EventType.PROCESSING_STARTED, actor, now)
+        elif after.state is ProcedureStepState.COMPLETED:
+            self._after_completion(connection, after, actor, now)
+        elif after.state is ProcedureStepState.CANCELED and before.state is ProcedureStepState.IN_PROGRESS:
+            self._tell(
+                connection,
+                after,
+                EventType.PROCESSING_COMPLETED,
+                actor,
+                now,
+                outcome=Outcome.SERIOUS_FAILURE,
+                description=_discontinuation_reason(after.attributes),
+            )
+
+    def _after_completion(
+        self, connection: Connection, workitem: Workitem, actor: Actor, now: datetime
+    ) -> None:
+        self._tell(connection, workitem, EventType.PROCESSING_COMPLETED, actor, now)
+        outputs = output_sop_instance_uids(workitem.attributes)
+        stored = ship_order(studies.find_instances(connection, sop_instance_uids=outputs)) if outputs else ()
+        if not stored:
+            return
+        instances = tuple((instance.sop_class_uid, instance.sop_instance_uid) for instance in stored)
+        self._tell(connection, workitem, EventType.RESULTS_STORED, actor, now, instances=instances)
+        for destination in workitems.origin_of(connection, workitem.uid).destinations:
+            jobs.plan_job(
+                connection,
+                key=f"deliver:{workitem.uid}:{destination}",
+                lane=delivery_lane(destination),
+                kind=JobKind.DELIVER,
+                now=now,
+                workitem_uid=workitem.uid,
+            )
+
+    def exported(self, connection: Connection, workitem: Workitem, destination: str, now: datetime) -> None:
+        """Write the event of a finished delivery."""
+        outputs = output_sop_instance_uids(workitem.attributes)
+        stored = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
+        event = workitem_event(
+            workitem.uid,
+            workitem.attributes,
+            EventType.EXPORTED,
+            now,
+            qualifier=destination,
+            machine="AIRWAY",
+            destination=destination,
+            instances=tuple((instance.sop_class_uid, instance.sop_instance_uid) for instance in stored),
+        )
+        jobs.record_event(connection, event, self._sinks, now)
+
+    def _tell(
+        self,
+        connection: Connection,
+        workitem: Workitem,
+        type_: EventType,
+        actor: Actor,
+        now: datetime,
+        *,
+        outcome: Outcome = Outcome.SUCCESS,
+        description: str = "",
+        instances: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        event = workitem_event(
+            workitem.uid,
+            workitem.attributes,
+            type_,
+            now,
+            machine=actor.name or actor.door,
+            machine_address=actor.address or "127.0.0.1",
+            outcome=outcome,
+            outcome_description=description,
+            instances=instances,
+        )
+        jobs.record_event(connection, event, self._sinks, now)
+
+
+def workitem_event(
+    uid: str,
+    attributes: DicomJson,
+    type_: EventType,
+    now: datetime,
+    *,
+    qualifier: str = "",
+    machine: str = "AIRWAY",
+    machine_address: str = "127.0.0.1",
+    outcome: Outcome = Outcome.SUCCESS,
+    outcome_description: str = "",
+    destination: str = "",
+    instances: tuple[tuple[str, str], ...] = (),
+) -> OperationalEvent:
+    """The event of type `type_` about a workitem, with patient, study and order taken from its attributes."""
+    requests = dicom_json.items(attributes, "ReferencedRequestSequence")
+    request = requests[0] if requests else {}
+    return OperationalEvent(
+        key=":".join(part for part in (type_.name.lower(), uid, qualifier) if part),
+        type=type_,
+        occurred_at=now,
+        outcome=outcome,
+        outcome_description=outcome_description,
+        machine=machine,
+        machine_address=machine_address,
+        function=dicom_json.text(attributes, "ProcedureStepLabel"),
+        patient_id=dicom_json.text(attributes, "PatientID"),
+        issuer_of_patient_id=dicom_json.text(attributes, "IssuerOfPatientID"),
+        study_instance_uid=dicom_json.text(attributes, "StudyInstanceUID"),
+        accession_number=dicom_json.text(request, "AccessionNumber"),
+        order_number=dicom_json.text(request, "PlacerOrderNumberImagingServiceRequest")
+        or dicom_json.text(request, "FillerOrderNumberImagingServiceRequest"),
+        workitem_uid=uid,
+        destination=destination,
+        instances=instances,
+    )
+
+
+def _discontinuation_reason(attributes: DicomJson) -> str:
+    for progress in dicom_json.items(attributes, "ProcedureStepProgressInformationSequence"):
+        for code in dicom_json.items(progress, "ProcedureStepDiscontinuationReasonCodeSequence"):
+            return dicom_json.text(code, "CodeMeaning")
+    return "canceled"

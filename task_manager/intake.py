@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes in: instances and orders. Success is answered only after bytes and record are durable.
+
+Implements :class:`task_manager.ports.InstanceIntake` and :class:`task_manager.ports.OrderIntake`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from profiles import dicom_json
+from profiles.faults import Fault
+from profiles.order import MessageKey, Order, OrderControl
+from profiles.sole.events import EventType, OperationalEvent
+from task_manager.actor import Actor
+from task_manager.errors import StoreError
+from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
+from task_manager.ports import ObjectStore, StagedObject
+from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store.database import Database
+from task_manager.study.assembly import after_instance
+from task_manager.study.duplicate import same_data_set
+from task_manager.study.header import read_header
+from task_manager.study.model import Instance, InstanceHeader
+from task_manager.worklist import StoredWorklist
+
+_LOG = logging.getLogger(__name__)
+_TRIES = 3
+_CANCELING = (OrderControl.CANCEL, OrderControl.DISCONTINUE)
+
+
+class Intake:
+    """Receives instances and orders into the store.
+
+    Parameters
+    ----------
+    quiet_period
+        How long no image must arrive before a study counts as complete.
+    sinks
+        Names of the event repositories to tell.
+    clock
+        Gives aware UTC time.
+    wake
+        Called after each commit, so that the worker looks for work at once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        worklist: StoredWorklist,
+        *,
+        quiet_period: timedelta,
+        sinks: Sequence[str],
+        clock: Callable[[], datetime],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._worklist = worklist
+        self._quiet_period = quiet_period
+        self._sinks = tuple(sinks)
+        self._clock = clock
+        self._wake = wake
+
+    def stage(self) -> StagedObject:
+        """Where to stream the bytes of one instance."""
+        return self._objects.stage()
+
+    def receive_instance(
+        self,
+        staged: StagedObject,
+        *,
+        actor: Actor,
+        announced_sop_class_uid: str = "",
+        announced_sop_instance_uid: str = "",
+        study_instance_uid: str = "",
+    ) -> Accepted | Refused:
+        """Commit a staged instance and its record, or refuse and discard it.
+
+        Raises
+        ------
+        StoreError
+            If disk or database failed; nothing was acknowledged, the sender may try again.
+        """
+        header = read_header(staged.path)
+        if isinstance(header, Refused):
+            staged.discard()
+            return header
+        faults = _disagreements(
+            header, announced_sop_class_uid, announced_sop_instance_uid, study_instance_uid
+        )
+        if faults:
+            staged.discard()
+            return Refused(RefusalCode.SOP_CLASS_MISMATCH, faults)
+        size = staged.size
+        path = self._objects.commit(
+            staged,
+            study_instance_uid=header.study_instance_uid,
+            sop_instance_uid=header.sop_instance_uid,
+        )
+        for _ in range(_TRIES):
+            try:
+                accepted = self._record(header, path, size, actor)
+            except IntegrityError:
+                continue  # the same SOP Instance UID was recorded by another association just now: compare again
+            if WarningCode.DUPLICATE in accepted.warnings:
+                self._objects.absolute(path).unlink(missing_ok=True)
+            self._wake()
+            return accepted
+        raise StoreError("instance could not be recorded: another association keeps recording the same UID")
+
+    def receive_order(
+        self, received: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
+        """Commit all orders of one message, or none; the same message again changes nothing."""
+        now = self._clock()
+        try:
+            with self._database.write() as connection:
+                if orders.is_known_message(connection, key):
+                    return Accepted(uid=key.control_id, warnings=(WarningCode.DUPLICATE,))
+                keys = [orders.known_order_key(connection, order) for order in received]
+                faults = tuple(
+                    Fault(f"ORC[{index}]-2", "no such order to change or cancel")
+                    for index, (order, known) in enumerate(zip(received, keys, strict=True))
+                    if known is None and order.control is not OrderControl.NEW
+                )
+                if faults:
+                    return Refused(RefusalCode.UNKNOWN_ORDER, faults)
+                orders.add_message(connection, key, raw, now)
+                for order, known in zip(received, keys, strict=True):
+                    self._apply_order(connection, order, known or orders.order_key(order), key, actor, now)
+        except IntegrityError:
+            return Accepted(uid=key.control_id, warnings=(WarningCode.DUPLICATE,))
+        self._wake()
+        _LOG.info("order message committed", extra={"action": "order.received", "orders": len(received)})
+        return Accepted(uid=key.control_id)
+
+    def _apply_order(
+        self,
+        connection: Connection,
+        order: Order,
+        order_key: str,
+        key: MessageKey,
+        actor: Actor,
+        now: datetime,
+    ) -> None:
+        canceling = order.control in _CANCELING
+        if canceling:
+            orders.revoke_order(connection, order_key, now)
+            for uid in workitems.workitems_of_order(connection, order_key):
+                self._worklist.cancel_unstarted(
+                    connection, uid, reason="order canceled", actor=actor, now=now
+                )
+        else:
+            orders.put_order(connection, order, order_key, status=orders.OrderStatus.ACTIVE, now=now)
+        event = OperationalEvent(
+            key=f"order:{key.sending_application}:{key.sending_facility}:{key.control_id}:{order_key}",
+            type=EventType.EXAM_CANCELLED if canceling else EventType.ORDER_RECEIVED,
+            occurred_at=now,
+            machine=actor.called or "AIRWAY",
+            function=f"from {actor.name}" if actor.name else "",
+            patient_id=order.patient_id,
+            issuer_of_patient_id=order.issuer_of_patient_id,
+            study_instance_uid=order.study_instance_uid,
+            accession_number=order.accession_number,
+            order_number=order.placer_order_number or order.filler_order_number,
+        )
+        jobs.record_event(connection, event, self._sinks, now)
+
+    def _record(self, header: InstanceHeader, path: str, size: int, actor: Actor) -> Accepted:
+        now = self._clock()
+        with self._database.write() as connection:
+            copies = studies.copies_of(connection, header.sop_instance_uid)
+            here = self._objects.absolute(path)
+            if any(same_data_set(self._objects.absolute(kept), here) for _, kept in copies):
+                return Accepted(uid=header.sop_instance_uid, warnings=(WarningCode.DUPLICATE,))
+            instance = _instance(header, path, size, now)
+            studies.add_instance(
+                connection, instance, copy_number=len(copies), source=f"{actor.door}:{actor.name}"
+            )
+            if copies:
+                _LOG.warning(
+                    "other bytes under a known UID kept apart", extra={"action": "instance.kept_apart"}
+                )
+                return Accepted(uid=header.sop_instance_uid, warnings=(WarningCode.KEPT_APART,))
+            studies.add_series(connection, header)
+            known = studies.locked_study(connection, header.study_instance_uid)
+            study = after_instance(known, header, now=now, quiet_period=self._quiet_period)
+            if study is not None:
+                studies.put_study(
+                    connection,
+                    study,
+                    patient_id=dicom_json.text(study.attributes, "PatientID"),
+                    accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
+                )
+        _LOG.info("instance committed", extra={"action": "instance.received", "uid": header.sop_instance_uid})
+        return Accepted(uid=header.sop_instance_uid)
+
+
+def _instance(header: InstanceHeader, path: str, size: int, now: datetime) -> Instance:
+    number = dicom_json.first(header.attributes, "InstanceNumber")
+    return Instance(
+        sop_instance_uid=header.sop_instance_uid,
+        sop_class_uid=header.sop_class_uid,
+        series_instance_uid=header.series_instance_uid,
+        study_instance_uid=header.study_instance_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        instance_number=number if isinstance(number, int) and abs(number) < 2**31 else None,
+        path=path,
+        size=size,
+        received_at=now,
+        attributes=header.attributes,
+    )
+
+
+def _disagreements(
+    header: InstanceHeader, sop_class_uid: str, sop_instance_uid: str, study_instance_uid: str
+) -> tuple[Fault, ...]:
+    announced = (
+        ("SOPClassUID", sop_class_uid, header.sop_class_uid),
+        ("SOPInstanceUID", sop_instance_uid, header.sop_instance_uid),
+        ("StudyInstanceUID", study_instance_uid, header.study_instance_uid),
+    )
+    return tuple(
+        Fault(keyword, "data set and request name different UIDs")
+        for keyword, said, found in announced
+        if said and said != found
+    )

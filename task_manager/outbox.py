@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durable jobs as values, and when a failed one is tried again. Pure: no clock, no database.
+
+A job is one thing to tell or send to one destination. It is written in the transaction of what it tells, has a
+key, and stays until it is done or a person decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """WAITING until due, RUNNING while claimed, then DONE; HELD waits for a person."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    HELD = "HELD"
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    DELIVER = "deliver"
+    TELL = "tell"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One claimed or stored job.
+
+    Attributes
+    ----------
+    key
+        Identity: planning the same job twice writes one row.
+    lane
+        Destination or event repository; jobs of one lane run one after the other.
+    """
+
+    id: int
+    key: str
+    lane: str
+    kind: JobKind
+    state: JobState
+    workitem_uid: str
+    event_id: int | None
+    attempts: int
+    due_at: datetime
+    last_error: str
+    summary: str
+    done_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Exponential backoff between `first` and `most`; it never gives up by itself."""
+
+    first: timedelta = timedelta(seconds=1)
+    most: timedelta = timedelta(minutes=5)
+
+    def next_due(self, attempts: int, now: datetime) -> datetime:
+        """When to try again after `attempts` failed attempts (at least one)."""
+        doublings = min(max(attempts - 1, 0), 20)
+        return now + min(self.first * 2**doublings, self.most)
+
+
+def delivery_lane(destination: str) -> str:
+    """The lane of a destination."""
+    return f"deliver/{destination}"
+
+
+def event_lane(sink: str) -> str:
+    """The lane of an event repository."""
+    return f"events/{sink}"

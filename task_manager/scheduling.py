@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From complete studies to workitems: one transaction per study, safe to repeat at any time.
+
+UIDs of workitems are derived from study, revision and rule, so a repeated transaction makes nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import orjson
+from sqlalchemy import Connection
+
+from profiles import dicom_json
+from profiles.codes import Code
+from profiles.order import Order, Priority
+from profiles.sole.events import EventType, OperationalEvent
+from profiles.uids import derived_uid
+from task_manager.actor import WORKER
+from task_manager.outcome import Refused
+from task_manager.rules.evaluate import evaluate
+from task_manager.rules.explain import RuleExplanation, RuleVerdict, to_json
+from task_manager.rules.model import Rule, RuleSet
+from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store.database import Database
+from task_manager.store.workitems import Origin
+from task_manager.study.assembly import is_complete
+from task_manager.study.model import Evidence, Instance, Study, StudyState
+from task_manager.workitem.aiw_i import InferenceRequest, inference_workitem
+from task_manager.workitem.commands import Create
+from task_manager.workitem.model import ProcedureStepState
+from task_manager.worklist import StoredWorklist
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppOffer:
+    """What the task manager knows of an app: enough to ask for it.
+
+    Attributes
+    ----------
+    name, version, label
+        Name rules use, version, and text for a pick list.
+    code
+        Scheduled Workitem Code performers look for.
+    station_ae
+        AE title of the performer it is assigned to; empty leaves it open to all.
+    parameters
+        Defaults; a rule's parameters go over them.
+    """
+
+    name: str
+    version: str
+    label: str
+    code: Code
+    station_ae: str = ""
+    parameters: Mapping[str, str]
+
+
+class Scheduler:
+    """Turns studies whose deadline passed into explanations and workitems.
+
+    Parameters
+    ----------
+    base_url
+        Where performers reach our DICOMweb door, such as ``http://127.0.0.1:8080/dicom-web``.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        worklist: StoredWorklist,
+        rules: RuleSet,
+        apps: Mapping[str, AppOffer],
+        *,
+        destinations: Sequence[str],
+        sinks: Sequence[str],
+        base_url: Callable[[], str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._worklist = worklist
+        self._rules = rules
+        self._apps = apps
+        self._destinations = tuple(destinations)
+        self._sinks = tuple(sinks)
+        self._base_url = base_url
+        self._clock = clock
+
+    def complete_due_studies(self) -> int:
+        """Complete every study whose deadline has passed; how many there were."""
+        with self._database.read() as connection:
+            due = studies.due_studies(connection, self._clock())
+        return sum(self._complete(uid) for uid in due)
+
+    def next_deadline(self) -> datetime | None:
+        """When the next study may become complete."""
+        with self._database.read() as connection:
+            return studies.next_deadline(connection)
+
+    def _complete(self, study_instance_uid: str) -> bool:
+        now = self._clock()
+        with self._database.write() as connection:
+            known = studies.locked_study(connection, study_instance_uid)
+            evidence = is_complete(known, now) if known else None
+            if known is None or evidence is None:
+                return False
+            study = replace(
+                known,
+                series=studies.series_of(connection, study_instance_uid),
+                state=StudyState.COMPLETE,
+                revision=known.revision + 1,
+                completed_at=now,
+                deadline_at=None,
+                evidence=evidence,
+            )
+            self._commit_complete(connection, study, evidence, now)
+        _LOG.info("study complete", extra={"action": "study.complete", "study": study_instance_uid})
+        return True
+
+    def _commit_complete(
+        self, connection: Connection, study: Study, evidence: Evidence, now: datetime
+    ) -> None:
+        patient_id = dicom_json.text(study.attributes, "PatientID")
+        accession_number = dicom_json.text(study.attributes, "AccessionNumber")
+        joined = orders.order_of_study(
+            connection,
+            study_instance_uid=study.study_instance_uid,
+            accession_number=accession_number,
+            patient_id=patient_id,
+        )
+        key, order = joined or ("", None)
+        studies.put_study(
+            connection,
+            study,
+            patient_id=patient_id,
+            accession_number=accession_number or (order.accession_number if order else ""),
+        )
+        event = OperationalEvent(
+            key=f"study-complete:{study.study_instance_uid}:{study.revision}",
+            type=EventType.STUDY_COMPLETE,
+            occurred_at=now,
+            function=f"complete by {evidence.value}",
+            patient_id=patient_id,
+            issuer_of_patient_id=dicom_json.text(study.attributes, "IssuerOfPatientID"),
+            study_instance_uid=study.study_instance_uid,
+            accession_number=accession_number or (order.accession_number if order else ""),
+            order_number=key,
+        )
+        jobs.record_event(connection, event, self._sinks, now)
+        explanations = evaluate(self._rules, study, order)
+        contents = [
+            (one.rule, orjson.dumps(written).decode())
+            for one, written in zip(explanations, to_json(explanations), strict=True)
+        ]
+        studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
+        for rule, explanation in zip(self._rules.rules, explanations, strict=True):
+            if explanation.verdict is RuleVerdict.MATCHED:
+                self._schedule(connection, study, order, key, rule, explanation, now)
+
+    def _schedule(
+        self,
+        connection: Connection,
+        study: Study,
+        order: Order | None,
+        order_key: str,
+        rule: Rule,
+        explanation: RuleExplanation,
+        now: datetime,
+    ) -> None:
+        app = self._apps.get(rule.app)
+        if app is None:
+            _LOG.error(
+                "rule names an app that is not installed", extra={"action": "rule.no_app", "rule": rule.name}
+            )
+            return
+        instances = studies.find_instances(
+            connection,
+            study_instance_uid=study.study_instance_uid,
+            series_instance_uids=sorted({uid for uids in explanation.selected.values() for uid in uids}),
+        )
+        digest = _input_digest(app, instances)
+        if self._already_asked(connection, study, rule, digest, now):
+            return
+        request = self._request(study, order, rule, app, instances, now)
+        uid = derived_uid("workitem", study.study_instance_uid, str(study.revision), rule.name, digest)
+        origin = Origin(
+            rule=rule.name,
+            order_key=order_key,
+            input_digest=digest,
+            destinations=rule.destinations or self._destinations,
+        )
+        outcome = self._worklist.create_within(
+            connection, Create(uid=uid, attributes=inference_workitem(request)), origin, actor=WORKER, now=now
+        )
+        if isinstance(outcome, Refused):
+            _LOG.error(
+                "workitem refused by our own rules",
+                extra={
+                    "action": "workitem.refused",
+                    "code": outcome.code.value,
+                    "faults": len(outcome.faults),
+                },
+            )
+
+    def _already_asked(
+        self, connection: Connection, study: Study, rule: Rule, digest: str, now: datetime
+    ) -> bool:
+        """Whether the same work was asked for before; one waiting with older inputs is withdrawn."""
+        asked = False
+        for workitem, origin in workitems.workitems_of_study(connection, study.study_instance_uid):
+            if origin.rule != rule.name:
+                continue
+            if origin.input_digest == digest and workitem.state is not ProcedureStepState.CANCELED:
+                asked = True
+            elif workitem.state is ProcedureStepState.SCHEDULED:
+                self._worklist.cancel_unstarted(
+                    connection, workitem.uid, reason="superseded by a newer revision", actor=WORKER, now=now
+                )
+        return asked
+
+    def _request(
+        self,
+        study: Study,
+        order: Order | None,
+        rule: Rule,
+        app: AppOffer,
+        instances: Sequence[Instance],
+        now: datetime,
+    ) -> InferenceRequest:
+        return InferenceRequest(
+            label=f"{app.name} {app.version}",
+            worklist_label=app.label,
+            code=app.code,
+            station_ae=app.station_ae,
+            priority=rule.priority or (order.priority if order else Priority.MEDIUM),
+            study=study,
+            order=order,
+            instances=tuple(instances),
+            wado_base_url=self._base_url(),
+            output_stow_url=f"{self._base_url()}/studies",
+            parameters={**app.parameters, **rule.parameters},
+            scheduled_at=now,
+        )
+
+
+def _input_digest(app: AppOffer, instances: Sequence[Instance]) -> str:
+    digest = hashlib.sha256(f"{app.name}\0{app.version}".encode())
+    for uid in sorted(instance.sop_instance_uid for instance in instances):
+        digest.update(uid.encode() + b"\0")
+    return digest.hexdigest()

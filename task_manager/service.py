@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one front door of the task manager: doors, worker and people all come in here.
+
+It holds the rooms behind it and no rule of its own. One object per process; safe to use from many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from profiles.sole.events import OperationalEvent
+from task_manager.archive import StoredArchive
+from task_manager.delivery.consequences import Consequences
+from task_manager.delivery.plan import output_sop_instance_uids, ship_order
+from task_manager.errors import StoreError
+from task_manager.intake import Intake
+from task_manager.outbox import Job, RetryPolicy
+from task_manager.ports import ObjectStore, Receipt, Shipment
+from task_manager.rules.model import RuleSet
+from task_manager.scheduling import AppOffer, Scheduler
+from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store.database import Database
+from task_manager.story import StudyStory, study_story
+from task_manager.worklist import StoredWorklist
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """What the service needs to know of the configuration.
+
+    Attributes
+    ----------
+    quiet_period
+        How long no image must arrive before a study counts as complete.
+    destinations, event_sinks
+        Names of all result destinations and event repositories.
+    retry
+        When failed jobs are tried again.
+    """
+
+    quiet_period: timedelta
+    destinations: tuple[str, ...] = ()
+    event_sinks: tuple[str, ...] = ()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+class Service:
+    """The task manager.
+
+    Attributes
+    ----------
+    intake, worklist, archive
+        What the storage and order doors, the UPS doors and the retrieve doors need.
+    scheduler
+        Turns complete studies into workitems.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        rules: RuleSet,
+        apps: Mapping[str, AppOffer],
+        settings: ServiceSettings,
+        *,
+        base_url: Callable[[], str],
+        clock: Callable[[], datetime],
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._consequences = Consequences(sinks=settings.event_sinks)
+        self.worklist = StoredWorklist(database, self._consequences, clock=clock, wake=wake)
+        self.archive = StoredArchive(database, objects)
+        self.intake = Intake(
+            database,
+            objects,
+            self.worklist,
+            quiet_period=settings.quiet_period,
+            sinks=settings.event_sinks,
+            clock=clock,
+            wake=wake,
+        )
+        self.scheduler = Scheduler(
+            database,
+            self.worklist,
+            rules,
+            apps,
+            destinations=settings.destinations,
+            sinks=settings.event_sinks,
+            base_url=base_url,
+            clock=clock,
+        )
+
+    def story(self, study_instance_uid: str) -> StudyStory | None:
+        """Everything known about a study; None if it was never seen."""
+        return study_story(self._database, study_instance_uid)
+
+    def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+        """Workitems by state, and jobs by (lane, state)."""
+        with self._database.read() as connection:
+            return workitems.count_by_state(connection), jobs.count_jobs(connection)
+
+    def retry_held(self, key: str) -> bool:
+        """Let a held job be tried again; whether there was one."""
+        with self._database.write() as connection:
+            return jobs.release_held_job(connection, key, self._clock())
+
+    # What the worker does with jobs
+
+    def release_claims(self, worker: str) -> None:
+        """Free the jobs that a former process of `worker` had claimed."""
+        with self._database.write() as connection:
+            jobs.release_claims(connection, worker)
+
+    def claim_job(self, lane: str, *, worker: str, lease: timedelta) -> Job | None:
+        """The next due job of a lane, or None. Looks before it locks, so an idle lane writes nothing."""
+        now = self._clock()
+        due = self.next_due(lane)
+        if due is None or due > now:
+            return None
+        with self._database.write() as connection:
+            return jobs.claim_job(connection, lane, worker=worker, now=now, until=now + lease)
+
+    def next_due(self, lane: str) -> datetime | None:
+        """When the lane's next job is due."""
+        with self._database.read() as connection:
+            return jobs.next_due(connection, lane)
+
+    def shipment(self, job: Job, destination: str) -> Shipment:
+        """What a delivery job has to send.
+
+        Raises
+        ------
+        StoreError
+            If the workitem or its objects are gone.
+        """
+        with self._database.read() as connection:
+            workitem = workitems.workitem_by_uid(connection, job.workitem_uid)
+            if workitem is None:
+                raise StoreError("workitem of a delivery is gone")
+            origin = workitems.origin_of(connection, workitem.uid)
+            outputs = output_sop_instance_uids(workitem.attributes)
+            instances = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
+            order = orders.order_by_key(connection, origin.order_key) if origin.order_key else None
+        return Shipment(
+            destination=destination,
+            workitem_uid=workitem.uid,
+            workitem=workitem.attributes,
+            instances=instances,
+            paths=tuple(self.archive.open_path(instance) for instance in instances),
+            order=order,
+        )
+
+    def event_of(self, job: Job) -> OperationalEvent:
+        """The event a telling job has to send.
+
+        Raises
+        ------
+        StoreError
+            If the job names no event.
+        """
+        if job.event_id is None:
+            raise StoreError("job names no event")
+        with self._database.read() as connection:
+            return jobs.event_by_id(connection, job.event_id)
+
+    def delivered(self, job: Job, destination: str, receipt: Receipt) -> None:
+        """Mark a delivery done and record its event, in one transaction."""
+        now = self._clock()
+        with self._database.write() as connection:
+            jobs.finish_job(connection, job, summary=receipt.summary, now=now)
+            workitem = workitems.workitem_by_uid(connection, job.workitem_uid)
+            if workitem is not None:
+                self._consequences.exported(connection, workitem, destination, now)
+
+    def told(self, job: Job) -> None:
+        """Mark a telling job done."""
+        with self._database.write() as connection:
+            jobs.finish_job(connection, job, summary="sent", now=self._clock())
+
+    def try_later(self, job: Job, error: str, not_before: datetime | None = None) -> datetime:
+        """Put a job back after a failure that may pass; when it is due again."""
+        due = self._settings.retry.next_due(job.attempts + 1, self._clock())
+        if not_before is not None:
+            due = max(due, not_before)
+        with self._database.write() as connection:
+            jobs.postpone_job(connection, job, error=error, due_at=due)
+        return due
+
+    def hold(self, job: Job, error: str) -> None:
+        """Set a job aside for a person after a failure that will not pass by itself."""
+        with self._database.write() as connection:
+            jobs.hold_job(connection, job, error=error)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements over the outbox and the operational events. Each takes a connection; none commits.
+
+Jobs are claimed with ``FOR UPDATE SKIP LOCKED`` on PostgreSQL; SQLite has one writer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, and_, case, func, or_, select, type_coerce, update
+
+from profiles.sole.events import EventType, OperationalEvent, Outcome
+from task_manager.outbox import Job, JobKind, JobState, event_lane
+from task_manager.store.studies import upsert
+from task_manager.store.tables import METADATA, UtcText
+
+_JOB = METADATA.tables["job"]
+_EVENT = METADATA.tables["event"]
+_OPEN = (JobState.WAITING.value, JobState.RUNNING.value)
+
+
+def plan_job(
+    connection: Connection,
+    *,
+    key: str,
+    lane: str,
+    kind: JobKind,
+    now: datetime,
+    workitem_uid: str = "",
+    event_id: int | None = None,
+) -> None:
+    """Write a job; one with the same key stays as it is."""
+    statement = upsert(connection, _JOB).values(
+        key=key,
+        lane=lane,
+        kind=kind.value,
+        state=JobState.WAITING.value,
+        workitem_uid=workitem_uid,
+        event_id=event_id,
+        attempts=0,
+        due_at=now,
+        claimed_by="",
+        last_error="",
+        summary="",
+        created_at=now,
+    )
+    connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
+
+
+def record_event(
+    connection: Connection, event: OperationalEvent, sinks: Sequence[str], now: datetime
+) -> None:
+    """Write an operational event and the job that tells it to each repository; the same key again does nothing."""
+    content = orjson.dumps(asdict(event)).decode()
+    statement = (
+        upsert(connection, _EVENT)
+        .values(
+            key=event.key,
+            type=event.type.value,
+            study_instance_uid=event.study_instance_uid,
+            accession_number=event.accession_number,
+            content=content,
+            occurred_at=event.occurred_at,
+        )
+        .on_conflict_do_nothing(index_elements=["key"])
+        .returning(_EVENT.c.id)
+    )
+    event_id = connection.execute(statement).scalar()
+    if event_id is None:
+        return
+    for sink in sinks:
+        plan_job(
+            connection,
+            key=f"tell:{sink}:{event.key}",
+            lane=event_lane(sink),
+            kind=JobKind.TELL,
+            now=now,
+            event_id=event_id,
+        )
+
+
+def claim_job(
+    connection: Connection, lane: str, *, worker: str, now: datetime, until: datetime
+) -> Job | None:
+    """The next due job of a lane, now RUNNING; also one whose claim ran out. None if nothing is due.
+
+    The lane's oldest unfinished job goes first; while it waits for its next try, later ones wait for it only in
+    event lanes, where order matters.
+    """
+    due = or_(
+        and_(_JOB.c.state == JobState.WAITING.value, _JOB.c.due_at <= now),
+        and_(_JOB.c.state == JobState.RUNNING.value, _JOB.c.claimed_until <= now),
+    )
+    statement = select(_JOB).where(_JOB.c.lane == lane, due).order_by(_JOB.c.due_at, _JOB.c.id).limit(1)
+    if _in_order(lane):
+        statement = select(_JOB).where(_JOB.c.id == _head(lane), due)
+    row = connection.execute(statement.with_for_update(skip_locked=True)).first()
+    if row is None:
+        return None
+    connection.execute(
+        update(_JOB)
+        .where(_JOB.c.id == row.id)
+        .values(state=JobState.RUNNING.value, claimed_by=worker, claimed_until=until)
+    )
+    return _job(row)
+
+
+def finish_job(connection: Connection, job: Job, *, summary: str, now: datetime) -> None:
+    """Mark a job done."""
+    _set(connection, job, state=JobState.DONE, summary=summary, last_error="", done_at=now)
+
+
+def postpone_job(connection: Connection, job: Job, *, error: str, due_at: datetime) -> None:
+    """Put a job back to be tried at `due_at`."""
+    _set(connection, job, state=JobState.WAITING, attempts=job.attempts + 1, last_error=error, due_at=due_at)
+
+
+def hold_job(connection: Connection, job: Job, *, error: str) -> None:
+    """Set a job aside for a person."""
+    _set(connection, job, state=JobState.HELD, attempts=job.attempts + 1, last_error=error)
+
+
+def release_held_job(connection: Connection, key: str, now: datetime) -> bool:
+    """Let a held job be tried again; whether there was one."""
+    done = connection.execute(
+        update(_JOB)
+        .where(_JOB.c.key == key, _JOB.c.state == JobState.HELD.value)
+        .values(state=JobState.WAITING.value, due_at=now)
+    )
+    return done.rowcount == 1
+
+
+def release_claims(connection: Connection, worker: str) -> None:
+    """Free what a former process of `worker` had claimed; it is no longer running."""
+    connection.execute(
+        update(_JOB)
+        .where(_JOB.c.state == JobState.RUNNING.value, _JOB.c.claimed_by == worker)
+        .values(state=JobState.WAITING.value, claimed_by="", claimed_until=None)
+    )
+
+
+def next_due(connection: Connection, lane: str) -> datetime | None:
+    """When a job of the lane can next be claimed: due, or its claim run out."""
+    waiting = _JOB.c.state == JobState.WAITING.value
+    open_jobs = and_(_JOB.c.lane == lane, _JOB.c.state.in_(_OPEN))
+    due = case((waiting, _JOB.c.due_at), else_=_JOB.c.claimed_until)
+    statement = select(type_coerce(func.min(due), UtcText())).where(open_jobs)
+    if _in_order(lane):
+        statement = select(type_coerce(due, UtcText())).where(_JOB.c.id == _head(lane))
+    found = connection.execute(statement).scalar()
+    return found if found is None or isinstance(found, datetime) else None
+
+
+def jobs_of_workitem(connection: Connection, workitem_uid: str) -> list[Job]:
+    """Deliveries of a workitem, in the order planned."""
+    statement = select(_JOB).where(_JOB.c.workitem_uid == workitem_uid).order_by(_JOB.c.id)
+    return [_job(row) for row in connection.execute(statement)]
+
+
+def count_jobs(connection: Connection) -> dict[tuple[str, str], int]:
+    """Number of jobs by (lane, state)."""
+    statement = select(_JOB.c.lane, _JOB.c.state, func.count()).group_by(_JOB.c.lane, _JOB.c.state)
+    return {(lane, state): number for lane, state, number in connection.execute(statement)}
+
+
+def event_by_id(connection: Connection, event_id: int) -> OperationalEvent:
+    """A recorded event."""
+    return _event(connection.execute(select(_EVENT.c.content).where(_EVENT.c.id == event_id)).scalar_one())
+
+
+def events_about(
+    connection: Connection, *, study_instance_uid: str, accession_number: str
+) -> list[OperationalEvent]:
+    """Events of a study and of its order, in the order recorded."""
+    ways = [_EVENT.c.study_instance_uid == study_instance_uid]
+    if accession_number:
+        ways.append(and_(_EVENT.c.study_instance_uid == "", _EVENT.c.accession_number == accession_number))
+    statement = select(_EVENT.c.content).where(or_(*ways)).order_by(_EVENT.c.id)
+    return [_event(content) for content in connection.execute(statement).scalars()]
+
+
+def _in_order(lane: str) -> bool:
+    return lane.startswith(event_lane(""))
+
+
+def _head(lane: str) -> Any:
+    return select(func.min(_JOB.c.id)).where(_JOB.c.lane == lane, _JOB.c.state.in_(_OPEN)).scalar_subquery()
+
+
+def _set(connection: Connection, job: Job, *, state: JobState, **values: Any) -> None:
+    connection.execute(
+        update(_JOB)
+        .where(_JOB.c.id == job.id)
+        .values(state=state.value, claimed_by="", claimed_until=None, **values)
+    )
+
+
+def _event(content: str) -> OperationalEvent:
+    fields = orjson.loads(content)
+    return OperationalEvent(
+        **{
+            **fields,
+            "type": EventType(fields["type"]),
+            "outcome": Outcome(fields["outcome"]),
+            "occurred_at": datetime.fromisoformat(fields["occurred_at"]),
+            "instances": tuple((sop_class, uid) for sop_class, uid in fields["instances"]),
+        }
+    )
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        key=row.key,
+        lane=row.lane,
+        kind=JobKind(row.kind),
+        state=JobState(row.state),
+        workitem_uid=row.workitem_uid,
+        event_id=row.event_id,
+        attempts=row.attempts,
+        due_at=row.due_at,
+        last_error=row.last_error,
+        summary=row.summary,
+        done_at=row.done_at,
+    )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements over orders and the messages they came in. Each takes a connection; none commits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, insert, or_, select, update
+
+from profiles.codes import Code
+from profiles.order import MessageKey, Order, OrderControl, Priority
+from task_manager.store.studies import upsert
+from task_manager.store.tables import METADATA
+
+_ORDER = METADATA.tables["imaging_order"]
+_MESSAGE = METADATA.tables["message"]
+
+
+class OrderStatus(StrEnum):
+    """Whether an order may still cause work."""
+
+    ACTIVE = "ACTIVE"
+    REVOKED = "REVOKED"
+
+
+def order_key(order: Order) -> str:
+    """Identity of an order: its placer number, else filler number, else accession number."""
+    return order.placer_order_number or order.filler_order_number or order.accession_number
+
+
+def is_known_message(connection: Connection, key: MessageKey) -> bool:
+    """Whether a message with this key was committed before."""
+    statement = select(_MESSAGE.c.control_id).where(
+        _MESSAGE.c.sending_application == key.sending_application,
+        _MESSAGE.c.sending_facility == key.sending_facility,
+        _MESSAGE.c.control_id == key.control_id,
+    )
+    return connection.execute(statement).first() is not None
+
+
+def add_message(connection: Connection, key: MessageKey, raw: bytes, now: datetime) -> None:
+    """Keep the bytes of a message under its key."""
+    connection.execute(insert(_MESSAGE).values(**asdict(key), raw=raw, received_at=now))
+
+
+def known_order_key(connection: Connection, order: Order) -> str | None:
+    """The key of the stored order that `order` talks about (placer, filler or accession number); None if none."""
+    ways = []
+    if order.placer_order_number:
+        ways.append(_ORDER.c.placer_order_number == order.placer_order_number)
+    if order.filler_order_number:
+        ways.append(_ORDER.c.filler_order_number == order.filler_order_number)
+    if not ways and order.accession_number:
+        ways.append(_ORDER.c.accession_number == order.accession_number)
+    if not ways:
+        return None
+    return connection.execute(select(_ORDER.c.order_key).where(or_(*ways))).scalar()
+
+
+def put_order(connection: Connection, order: Order, key: str, *, status: OrderStatus, now: datetime) -> None:
+    """Write an order under `key`: new, or the newest content of a known one."""
+    values: dict[str, Any] = {
+        "order_key": key,
+        "placer_order_number": order.placer_order_number,
+        "filler_order_number": order.filler_order_number,
+        "accession_number": order.accession_number,
+        "patient_id": order.patient_id,
+        "study_instance_uid": order.study_instance_uid,
+        "status": status.value,
+        "content": orjson.dumps(asdict(order)).decode(),
+        "received_at": now,
+        "changed_at": now,
+    }
+    changes = {name: value for name, value in values.items() if name not in ("order_key", "received_at")}
+    statement = upsert(connection, _ORDER).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["order_key"], set_=changes))
+
+
+def revoke_order(connection: Connection, key: str, now: datetime) -> None:
+    """Mark an order revoked; it causes no further work."""
+    connection.execute(
+        update(_ORDER)
+        .where(_ORDER.c.order_key == key)
+        .values(status=OrderStatus.REVOKED.value, changed_at=now)
+    )
+
+
+def order_of_study(
+    connection: Connection, *, study_instance_uid: str, accession_number: str, patient_id: str
+) -> tuple[str, Order] | None:
+    """The active order of a study: by Study Instance UID, else by accession number and patient; with its key.
+
+    An order of another patient is never joined to a study, whatever its numbers say.
+    """
+    active = _ORDER.c.status == OrderStatus.ACTIVE.value
+    by_study = select(_ORDER.c.order_key, _ORDER.c.content).where(
+        active, _ORDER.c.study_instance_uid == study_instance_uid, _ORDER.c.study_instance_uid != ""
+    )
+    found = connection.execute(by_study.order_by(_ORDER.c.changed_at.desc())).first()
+    if found is not None and not _same_patient(_order(found.content), patient_id):
+        found = None
+    if found is None and accession_number and patient_id:
+        by_number = select(_ORDER.c.order_key, _ORDER.c.content).where(
+            active, _ORDER.c.accession_number == accession_number, _ORDER.c.patient_id == patient_id
+        )
+        found = connection.execute(by_number.order_by(_ORDER.c.changed_at.desc())).first()
+    return None if found is None else (found.order_key, _order(found.content))
+
+
+def order_by_key(connection: Connection, key: str) -> Order | None:
+    """The newest content of an order."""
+    content = connection.execute(select(_ORDER.c.content).where(_ORDER.c.order_key == key)).scalar()
+    return None if content is None else _order(content)
+
+
+def order_times(connection: Connection, key: str) -> tuple[datetime, str] | None:
+    """(time received, status) of an order."""
+    row = connection.execute(
+        select(_ORDER.c.received_at, _ORDER.c.status).where(_ORDER.c.order_key == key)
+    ).first()
+    return None if row is None else (row.received_at, row.status)
+
+
+def _same_patient(order: Order, patient_id: str) -> bool:
+    return not patient_id or not order.patient_id or order.patient_id == patient_id
+
+
+def _order(content: str) -> Order:
+    fields = orjson.loads(content)
+    code = fields.pop("requested_procedure_code")
+    scheduled = fields.pop("scheduled_at")
+    return Order(
+        **{
+            **fields,
+            "control": OrderControl(fields["control"]),
+            "priority": Priority(fields["priority"]),
+            "requested_procedure_code": Code(**code) if code else None,
+            "scheduled_at": datetime.fromisoformat(scheduled) if scheduled else None,
+        }
+    )

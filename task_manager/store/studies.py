@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements over studies, series, instances and explanations. Each takes a connection; none commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from profiles.dicom_json import DicomJson
+from task_manager.store.tables import METADATA
+from task_manager.study.model import Evidence, Instance, InstanceHeader, Series, Study, StudyState
+
+_STUDY = METADATA.tables["study"]
+_SERIES = METADATA.tables["series"]
+_INSTANCE = METADATA.tables["instance"]
+_EXPLANATION = METADATA.tables["explanation"]
+
+
+def upsert(connection: Connection, table: Any) -> Any:
+    """An INSERT of the connection's dialect that knows ON CONFLICT."""
+    maker = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    return maker(table)
+
+
+def locked_study(connection: Connection, study_instance_uid: str) -> Study | None:
+    """The study without its series, its row locked until the transaction ends; None if unknown."""
+    row = connection.execute(
+        select(_STUDY).where(_STUDY.c.study_instance_uid == study_instance_uid).with_for_update()
+    ).first()
+    return None if row is None else _study(row, ())
+
+
+def whole_study(connection: Connection, study_instance_uid: str) -> Study | None:
+    """The study with its series, as rules see it; None if unknown."""
+    row = connection.execute(select(_STUDY).where(_STUDY.c.study_instance_uid == study_instance_uid)).first()
+    return None if row is None else _study(row, series_of(connection, study_instance_uid))
+
+
+def series_of(connection: Connection, study_instance_uid: str) -> tuple[Series, ...]:
+    """The series of a study with the number of instances and SOP classes of each."""
+    counts: dict[str, tuple[list[str], int]] = {}
+    grouped = (
+        select(_INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid, func.count())
+        .where(_INSTANCE.c.study_instance_uid == study_instance_uid, _INSTANCE.c.copy_number == 0)
+        .group_by(_INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
+        .order_by(_INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
+    )
+    for series_uid, sop_class_uid, number in connection.execute(grouped):
+        classes, total = counts.get(series_uid, ([], 0))
+        counts[series_uid] = ([*classes, sop_class_uid], total + number)
+    rows = connection.execute(
+        select(_SERIES.c.series_instance_uid, _SERIES.c.attributes)
+        .where(_SERIES.c.study_instance_uid == study_instance_uid)
+        .order_by(_SERIES.c.series_instance_uid)
+    )
+    return tuple(
+        Series(
+            series_instance_uid=uid,
+            attributes=orjson.loads(attributes),
+            sop_class_uids=tuple(counts.get(uid, ([], 0))[0]),
+            number_of_instances=counts.get(uid, ([], 0))[1],
+        )
+        for uid, attributes in rows
+    )
+
+
+def put_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> None:
+    """Write the study row: new, or state, deadline, revision and evidence of a known one."""
+    values = {
+        "study_instance_uid": study.study_instance_uid,
+        "state": study.state.value,
+        "revision": study.revision,
+        "patient_id": patient_id,
+        "accession_number": accession_number,
+        "attributes": orjson.dumps(study.attributes).decode(),
+        "first_received_at": study.first_received_at,
+        "last_received_at": study.last_received_at,
+        "deadline_at": study.deadline_at,
+        "completed_at": study.completed_at,
+        "evidence": study.evidence.value if study.evidence else "",
+    }
+    changes = {k: v for k, v in values.items() if k not in ("study_instance_uid", "first_received_at")}
+    statement = upsert(connection, _STUDY).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=changes))
+
+
+def add_series(connection: Connection, header: InstanceHeader) -> None:
+    """Remember a series by the header of its first instance; a known one stays as it is."""
+    statement = upsert(connection, _SERIES).values(
+        series_instance_uid=header.series_instance_uid,
+        study_instance_uid=header.study_instance_uid,
+        attributes=orjson.dumps(header.attributes).decode(),
+    )
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def copies_of(connection: Connection, sop_instance_uid: str) -> list[tuple[int, str]]:
+    """(copy number, path) of everything kept under a SOP Instance UID."""
+    rows = connection.execute(
+        select(_INSTANCE.c.copy_number, _INSTANCE.c.path)
+        .where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
+        .order_by(_INSTANCE.c.copy_number)
+    )
+    return [(number, path) for number, path in rows]
+
+
+def add_instance(connection: Connection, instance: Instance, *, copy_number: int, source: str) -> None:
+    """Record a stored instance."""
+    connection.execute(
+        insert(_INSTANCE).values(
+            sop_instance_uid=instance.sop_instance_uid,
+            copy_number=copy_number,
+            sop_class_uid=instance.sop_class_uid,
+            series_instance_uid=instance.series_instance_uid,
+            study_instance_uid=instance.study_instance_uid,
+            transfer_syntax_uid=instance.transfer_syntax_uid,
+            instance_number=instance.instance_number,
+            path=instance.path,
+            size=instance.size,
+            received_at=instance.received_at,
+            source=source,
+            attributes=orjson.dumps(instance.attributes).decode(),
+        )
+    )
+
+
+def find_instances(
+    connection: Connection,
+    *,
+    study_instance_uid: str = "",
+    series_instance_uids: Sequence[str] = (),
+    sop_instance_uids: Sequence[str] = (),
+) -> list[Instance]:
+    """Stored instances (first copies), by series, instance number and UID; open levels match all."""
+    wanted = [_INSTANCE.c.copy_number == 0]
+    if study_instance_uid:
+        wanted.append(_INSTANCE.c.study_instance_uid == study_instance_uid)
+    if series_instance_uids:
+        wanted.append(_INSTANCE.c.series_instance_uid.in_(series_instance_uids))
+    if sop_instance_uids:
+        wanted.append(_INSTANCE.c.sop_instance_uid.in_(sop_instance_uids))
+    statement = (
+        select(_INSTANCE)
+        .where(and_(*wanted))
+        .order_by(_INSTANCE.c.series_instance_uid, _INSTANCE.c.instance_number, _INSTANCE.c.sop_instance_uid)
+    )
+    return [_instance(row) for row in connection.execute(statement)]
+
+
+def studies_matching(
+    connection: Connection, columns: dict[str, str], *, offset: int = 0, limit: int | None = None
+) -> list[Study]:
+    """Studies whose columns match (``*`` and ``?`` are wildcards), newest first, with their series."""
+    wanted = [
+        _STUDY.c[name].like(_like(value), escape="\\")
+        if "*" in value or "?" in value
+        else _STUDY.c[name] == value
+        for name, value in columns.items()
+    ]
+    statement = select(_STUDY).where(and_(True, *wanted)).order_by(_STUDY.c.first_received_at.desc())
+    rows = connection.execute(statement.offset(offset).limit(limit)).all()
+    return [_study(row, series_of(connection, row.study_instance_uid)) for row in rows]
+
+
+def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> list[str]:
+    """UIDs of RECEIVING studies whose deadline has passed, oldest deadline first."""
+    statement = (
+        select(_STUDY.c.study_instance_uid)
+        .where(_STUDY.c.state == StudyState.RECEIVING.value, _STUDY.c.deadline_at <= now)
+        .order_by(_STUDY.c.deadline_at)
+        .limit(limit)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def next_deadline(connection: Connection) -> datetime | None:
+    """The earliest deadline of a RECEIVING study."""
+    statement = select(func.min(_STUDY.c.deadline_at)).where(_STUDY.c.state == StudyState.RECEIVING.value)
+    found = connection.execute(statement).scalar()
+    return found if found is None or isinstance(found, datetime) else None
+
+
+def replace_explanations(
+    connection: Connection, study: Study, contents: Sequence[tuple[str, str]], *, version: str, now: datetime
+) -> None:
+    """Record why each rule did or did not run for this revision; `contents` holds (rule, JSON text)."""
+    connection.execute(
+        _EXPLANATION.delete().where(
+            _EXPLANATION.c.study_instance_uid == study.study_instance_uid,
+            _EXPLANATION.c.revision == study.revision,
+        )
+    )
+    for position, (rule, content) in enumerate(contents):
+        connection.execute(
+            insert(_EXPLANATION).values(
+                study_instance_uid=study.study_instance_uid,
+                revision=study.revision,
+                position=position,
+                rule=rule,
+                rule_set_version=version,
+                content=content,
+                evaluated_at=now,
+            )
+        )
+
+
+def explanations_of(connection: Connection, study_instance_uid: str) -> list[tuple[int, str, str, datetime]]:
+    """(revision, rule-set version, JSON text, time) of every explanation, oldest revision first."""
+    statement = (
+        select(
+            _EXPLANATION.c.revision,
+            _EXPLANATION.c.rule_set_version,
+            _EXPLANATION.c.content,
+            _EXPLANATION.c.evaluated_at,
+        )
+        .where(_EXPLANATION.c.study_instance_uid == study_instance_uid)
+        .order_by(_EXPLANATION.c.revision, _EXPLANATION.c.position)
+    )
+    return [
+        (revision, version, content, at) for revision, version, content, at in connection.execute(statement)
+    ]
+
+
+def set_accession_from_order(connection: Connection, study_instance_uid: str, accession_number: str) -> None:
+    """Fill the accession number of a study that came without one."""
+    connection.execute(
+        update(_STUDY)
+        .where(
+            _STUDY.c.study_instance_uid == study_instance_uid,
+            or_(_STUDY.c.accession_number == "", _STUDY.c.accession_number.is_(None)),
+        )
+        .values(accession_number=accession_number)
+    )
+
+
+def _like(pattern: str) -> str:
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+def _study(row: Row[Any], series: tuple[Series, ...]) -> Study:
+    attributes: DicomJson = orjson.loads(row.attributes)
+    return Study(
+        study_instance_uid=row.study_instance_uid,
+        state=StudyState(row.state),
+        revision=row.revision,
+        attributes=attributes,
+        series=series,
+        first_received_at=row.first_received_at,
+        last_received_at=row.last_received_at,
+        deadline_at=row.deadline_at,
+        completed_at=row.completed_at,
+        evidence=Evidence(row.evidence) if row.evidence else None,
+    )
+
+
+def _instance(row: Row[Any]) -> Instance:
+    return Instance(
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        series_instance_uid=row.series_instance_uid,
+        study_instance_uid=row.study_instance_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        instance_number=row.instance_number,
+        path=row.path,
+        size=row.size,
+        received_at=row.received_at,
+        attributes=orjson.loads(row.attributes),
+    )

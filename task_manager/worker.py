@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop behind the doors: completes studies and empties the outbox.
+
+One thread per lane, so that a slow or dead destination delays no other, and one for study deadlines. Threads only
+take the next job, call its deliverer or sink, and record what came of it; every decision is the service's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError, StoreError
+from task_manager.outbox import Job, delivery_lane, event_lane
+from task_manager.ports import Deliverer, EventSink
+from task_manager.service import Service
+
+_LOG = logging.getLogger(__name__)
+_LEASE = timedelta(minutes=10)
+_LONGEST_WAIT_S = 1.0
+_AFTER_ERROR_S = 1.0
+
+
+class Worker:
+    """Runs the lanes of one process.
+
+    Parameters
+    ----------
+    name
+        Identity of this process across restarts: at start it frees what its former self had claimed.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        deliverers: Mapping[str, Deliverer],
+        sinks: Mapping[str, EventSink],
+        *,
+        name: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._service = service
+        self._deliverers = deliverers
+        self._sinks = sinks
+        self._name = name
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._wakes: list[threading.Event] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Free old claims and start one thread per lane."""
+        self._service.release_claims(self._name)
+        self._spawn("deadlines", self._deadline_step)
+        for name, deliverer in self._deliverers.items():
+            self._spawn(
+                delivery_lane(name),
+                _Lane(self, delivery_lane(name), _deliver(self._service, name, deliverer)),
+            )
+        for name, sink in self._sinks.items():
+            self._spawn(event_lane(name), _Lane(self, event_lane(name), _tell(self._service, sink)))
+
+    def wake(self) -> None:
+        """Look for work now: something was committed."""
+        for wake in self._wakes:
+            wake.set()
+
+    def stop(self, timeout_s: float = 20.0) -> None:
+        """Let every lane finish its job and stop; a job that takes longer stays claimed and is redone later."""
+        self._stopping.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join(timeout_s)
+
+    def claim(self, lane: str) -> Job | None:
+        """The next due job of a lane."""
+        return self._service.claim_job(lane, worker=self._name, lease=_LEASE)
+
+    def seconds_until(self, due: datetime | None) -> float:
+        """How long a lane may wait for `due`; bounded, since another process may write work too."""
+        if due is None:
+            return _LONGEST_WAIT_S
+        return min(max((due - self._clock()).total_seconds(), 0.01), _LONGEST_WAIT_S)
+
+    def next_due(self, lane: str) -> datetime | None:
+        """When the lane's next job is due."""
+        return self._service.next_due(lane)
+
+    def _deadline_step(self) -> float:
+        self._service.scheduler.complete_due_studies()
+        return self.seconds_until(self._service.scheduler.next_deadline())
+
+    def _spawn(self, name: str, step: Callable[[], float]) -> None:
+        wake = threading.Event()
+        self._wakes.append(wake)
+        thread = threading.Thread(target=self._run, args=(name, step, wake), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, name: str, step: Callable[[], float], wake: threading.Event) -> None:
+        while not self._stopping.is_set():
+            wake.clear()
+            try:
+                wait_s = step()
+            except StoreError:
+                _LOG.exception(
+                    "store failed, trying again", extra={"action": "worker.store_error", "lane": name}
+                )
+                wait_s = _AFTER_ERROR_S
+            except Exception:  # noqa: BLE001 - the edge of this thread: log once and go on, the job stays in the store
+                _LOG.exception("worker step failed", extra={"action": "worker.error", "lane": name})
+                wait_s = _AFTER_ERROR_S
+            if wait_s > 0:
+                wake.wait(wait_s)
+
+
+class _Lane:
+    """One step of a lane: take a job, do it, or say how long to wait."""
+
+    def __init__(self, worker: Worker, lane: str, perform: Callable[[Job], None]) -> None:
+        self._worker = worker
+        self._lane = lane
+        self._perform = perform
+
+    def __call__(self) -> float:
+        job = self._worker.claim(self._lane)
+        if job is None:
+            return self._worker.seconds_until(self._worker.next_due(self._lane))
+        self._perform(job)
+        return 0.0
+
+
+def _deliver(service: Service, destination: str, deliverer: Deliverer) -> Callable[[Job], None]:
+    def perform(job: Job) -> None:
+        extra = {"lane": job.lane, "workitem": job.workitem_uid, "attempt": job.attempts + 1}
+        _LOG.info("delivery started", extra={"action": "delivery.started", **extra})
+        try:
+            receipt = deliverer.deliver(service.shipment(job, destination))
+        except FinalDeliveryError as error:
+            service.hold(job, str(error))
+            _LOG.error(
+                "delivery held for a person", extra={"action": "delivery.held", "error": str(error), **extra}
+            )
+        except (DeliveryError, StoreError) as error:
+            due = service.try_later(job, str(error))
+            facts = {"action": "delivery.postponed", "error": str(error), "due": due.isoformat(), **extra}
+            _LOG.warning("delivery postponed", extra=facts)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the job: it is tried again and shown
+            service.try_later(job, f"unexpected {type(error).__name__}")
+            _LOG.exception("delivery failed unexpectedly", extra={"action": "delivery.error", **extra})
+        else:
+            service.delivered(job, destination, receipt)
+            _LOG.info("delivery done", extra={"action": "delivery.done", **extra})
+
+    return perform
+
+
+def _tell(service: Service, sink: EventSink) -> Callable[[Job], None]:
+    def perform(job: Job) -> None:
+        try:
+            sink.send(service.event_of(job))
+        except RetryableDeliveryError as error:
+            service.try_later(job, str(error))
+            _LOG.warning("event postponed", extra={"action": "event.postponed", "lane": job.lane})
+        except Exception as error:  # noqa: BLE001 - see _deliver
+            service.try_later(job, f"unexpected {type(error).__name__}")
+            _LOG.exception("event failed unexpectedly", extra={"action": "event.error", "lane": job.lane})
+        else:
+            service.told(job)
+
+    return perform
