@@ -133,7 +133,8 @@ class ResultContext:
         Aware time the analysis started; Content Date and Time of every object of the run.
     station_name, device_serial_number
         Equipment that ran the model (the performer), not the model.
-    accession_number, requested_procedure_id, requested_procedure_description, referring_physician_name
+    accession_number, requested_procedure_id, requested_procedure_description, referring_physician_name,
+    reason_for_requested_procedure
         From the workitem's Referenced Request Sequence (AIW-I Appendix V: source copy).
     requested_procedure_code, scheduled_workitem_code
         Coded procedure ordered, and coded task.
@@ -153,6 +154,7 @@ class ResultContext:
     scheduled_workitem_code: Code | None = None
     placer_order_number: str = ""
     filler_order_number: str = ""
+    reason_for_requested_procedure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
