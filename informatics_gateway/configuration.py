@@ -127,7 +127,7 @@ def unsafe_address(path: str, host: str) -> list[Fault]:
     return [
         Fault(
             path,
-            f"{host} is not a loopback address; without TLS and authentication Airway listens on this machine "
+            f"{host} is not a loopback address; without TLS and authentication Airway listens here "
             "only. Use 127.0.0.1 and put a mutual-TLS proxy before it (deploy/nginx.conf shows one)",
         )
     ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration as one frozen tree, with every default.
 
-Built once in the composition root and passed down in pieces. Unknown keys are refused; durations and sizes carry
-their unit in the name; secrets come from files, never from the YAML itself. ``configuration.py`` reads it.
+Built once in the composition root and passed down in pieces. Unknown keys are refused; durations and sizes
+carry their unit in the name; secrets come from files, never from the YAML. ``configuration.py`` reads it.
 """
 
 from __future__ import annotations
@@ -170,6 +170,21 @@ class UdpEvents(_Part):
 Events = Annotated[FileEvents | TlsEvents | UdpEvents, Field(discriminator="kind")]
 
 
+class FhirSettings(_Part):
+    """Identifier systems of this site in what is sent to FHIR destinations.
+
+    Systems left empty are formed under `sid_base`, an absolute URI of the site without a trailing slash.
+    """
+
+    sid_base: str = "https://airway.invalid/sid"
+    patient_id_system: str = ""
+    patient_id_systems: dict[str, str] = {}
+    accession_system: str = ""
+    placer_system: str = ""
+    filler_system: str = ""
+    organization_name: str = ""
+
+
 class LogSettings(_Part):
     """The operators' log on standard error."""
 
@@ -195,6 +210,7 @@ class Settings(_Part):
     performer: PerformerSettings = PerformerSettings()
     destinations: tuple[Destination, ...] = ()
     events: tuple[Events, ...] = (FileEvents(name="file", kind="file"),)
+    fhir: FhirSettings = FhirSettings()
     rules: Path | None = None
     audit_source_id: str = "airway"
     audit_enterprise_site_id: str = ""

@@ -108,7 +108,7 @@ class Intake:
             try:
                 accepted = self._record(header, path, size, actor)
             except IntegrityError:
-                continue  # the same SOP Instance UID was recorded by another association just now: compare again
+                continue  # recorded by another association just now: compare again
             if WarningCode.DUPLICATE in accepted.warnings:
                 self._objects.absolute(path).unlink(missing_ok=True)
             self._wake()

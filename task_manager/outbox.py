@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Durable jobs as values, and when a failed one is tried again. Pure: no clock, no database.
 
-A job is one thing to tell or send to one destination. It is written in the transaction of what it tells, has a
-key, and stays until it is done or a person decides.
+A job is one thing to tell or send to one destination. It is written in the transaction of what it tells, has
+a key, and stays until it is done or a person decides.
 """
 
 from __future__ import annotations

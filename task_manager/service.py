@@ -182,11 +182,12 @@ class Service:
         with self._database.write() as connection:
             jobs.finish_job(connection, job, summary="sent", now=self._clock())
 
-    def try_later(self, job: Job, error: str, not_before: datetime | None = None) -> datetime:
-        """Put a job back after a failure that may pass; when it is due again."""
-        due = self._settings.retry.next_due(job.attempts + 1, self._clock())
-        if not_before is not None:
-            due = max(due, not_before)
+    def try_later(self, job: Job, error: str, pause: timedelta | None = None) -> datetime:
+        """Put a job back after a failure that may pass; when it is due again, not before `pause`."""
+        now = self._clock()
+        due = self._settings.retry.next_due(job.attempts + 1, now)
+        if pause is not None:
+            due = max(due, now + pause)
         with self._database.write() as connection:
             jobs.postpone_job(connection, job, error=error, due_at=due)
         return due

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop behind the doors: completes studies and empties the outbox.
 
-One thread per lane, so that a slow or dead destination delays no other, and one for study deadlines. Threads only
-take the next job, call its deliverer or sink, and record what came of it; every decision is the service's.
+One thread per lane, so that a slow or dead destination delays no other, and one for study deadlines. Threads
+only take the next job, call its deliverer or sink, and record what came of it; decisions are the service's.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Worker:
             wake.set()
 
     def stop(self, timeout_s: float = 20.0) -> None:
-        """Let every lane finish its job and stop; a job that takes longer stays claimed and is redone later."""
+        """Let every lane finish its job and stop; one that takes longer stays claimed and is redone."""
         self._stopping.set()
         self.wake()
         for thread in self._threads:
@@ -144,7 +144,8 @@ def _deliver(service: Service, destination: str, deliverer: Deliverer) -> Callab
                 "delivery held for a person", extra={"action": "delivery.held", "error": str(error), **extra}
             )
         except (DeliveryError, StoreError) as error:
-            due = service.try_later(job, str(error))
+            pause = error.retry_after if isinstance(error, RetryableDeliveryError) else None
+            due = service.try_later(job, str(error), pause)
             facts = {"action": "delivery.postponed", "error": str(error), "due": due.isoformat(), **extra}
             _LOG.warning("delivery postponed", extra=facts)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the job: it is tried again and shown
@@ -161,7 +162,10 @@ def _tell(service: Service, sink: EventSink) -> Callable[[Job], None]:
     def perform(job: Job) -> None:
         try:
             sink.send(service.event_of(job))
-        except RetryableDeliveryError as error:
+        except FinalDeliveryError as error:
+            service.hold(job, str(error))
+            _LOG.error("event held for a person", extra={"action": "event.held", "lane": job.lane})
+        except (DeliveryError, StoreError) as error:
             service.try_later(job, str(error))
             _LOG.warning("event postponed", extra={"action": "event.postponed", "lane": job.lane})
         except Exception as error:  # noqa: BLE001 - see _deliver

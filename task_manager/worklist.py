@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The workitems of the store behind the Protocol the UPS doors use.
 
-Every command goes through ``workitem.machine``; this room loads, writes exactly what the machine returned, and
-writes in the same transaction what follows from it: event reports, operational events, delivery jobs.
+Every command goes through ``workitem.machine``; this room loads, writes exactly what the machine returned,
+and writes in the same transaction what follows from it: event reports, operational events, delivery jobs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from task_manager.store import workitems
 from task_manager.store.database import Database
 from task_manager.store.workitems import Origin
 from task_manager.workitem import machine
-from task_manager.workitem.commands import ChangeState, Create, RequestCancel, Update
 from task_manager.workitem.columns import search_columns, searched_columns
+from task_manager.workitem.commands import ChangeState, Create, RequestCancel, Update
 from task_manager.workitem.model import ProcedureStepState
 
 _LOG = logging.getLogger(__name__)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaking to a person at a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from rich.console import Console
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+def fail(headline: str, *lines: str, status: int = 2) -> NoReturn:
+    """Tell what is wrong, one fault a line, and exit with `status`."""
+    ERR.print(headline, style="bold red", markup=False)
+    for line in lines:
+        ERR.print(f"  {line}", markup=False, soft_wrap=True)
+    sys.exit(status)
+
+
+def endpoint(text: str, default_host: str, default_port: int) -> tuple[str, int]:
+    """``HOST:PORT`` as values; an empty text gives the defaults.
+
+    Raises
+    ------
+    ValueError
+        If the text is no HOST:PORT.
+    """
+    if not text:
+        return default_host, default_port
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]") or default_host, int(port)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From configured destinations and event repositories to the objects that serve them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from informatics_gateway.dicomweb.client import DicomWebDeliverer
+from informatics_gateway.dimse.store_scu import DicomAddress, DicomDeliverer
+from informatics_gateway.events.syslog_sender import EventReporter, FileSink, SyslogSink
+from informatics_gateway.events.transports import TlsTransport, UdpTransport
+from informatics_gateway.fhir.client import FhirDeliverer, FhirEndpoint
+from informatics_gateway.settings import (
+    DicomDestination,
+    DicomWebDestination,
+    FhirDestination,
+    FileEvents,
+    Settings,
+    TlsEvents,
+    UdpEvents,
+)
+from profiles.fhir.identifiers import FhirIdentity
+from task_manager.ports import Deliverer, EventSink
+
+Clock = Callable[[], datetime]
+
+
+def make_deliverers(settings: Settings, clock: Clock) -> Mapping[str, Deliverer]:
+    """One deliverer per destination, by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If an address is not safe to use or a certificate cannot be read.
+    """
+    return {
+        destination.name: _deliverer(destination, settings, clock) for destination in settings.destinations
+    }
+
+
+def make_sinks(settings: Settings, data: Path, clock: Clock) -> Mapping[str, EventSink]:
+    """One sink per event repository, by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If a certificate cannot be read.
+    """
+    reporter = EventReporter(
+        source_id=settings.audit_source_id,
+        enterprise_site_id=settings.audit_enterprise_site_id,
+        hostname=socket.getfqdn(),
+        process_id=str(os.getpid()),
+    )
+    return {sink.name: _sink(sink, data, reporter, clock) for sink in settings.events}
+
+
+def _deliverer(
+    destination: DicomDestination | DicomWebDestination | FhirDestination, settings: Settings, clock: Clock
+) -> Deliverer:
+    match destination:
+        case DicomDestination():
+            return DicomDeliverer(
+                DicomAddress(
+                    host=destination.host,
+                    port=destination.port,
+                    called_ae_title=destination.ae_title,
+                    calling_ae_title=settings.gateway.dicom.ae_title,
+                )
+            )
+        case DicomWebDestination():
+            return DicomWebDeliverer(destination.url, token_file=destination.token_file)
+        case FhirDestination():
+            identity = FhirIdentity(**settings.fhir.model_dump())
+            endpoint = FhirEndpoint(base_url=destination.url, token_file=destination.token_file)
+            return FhirDeliverer(endpoint, identity, clock=clock)
+
+
+def _sink(
+    sink: FileEvents | TlsEvents | UdpEvents, data: Path, reporter: EventReporter, clock: Clock
+) -> EventSink:
+    match sink:
+        case FileEvents():
+            return FileSink(data / sink.path, reporter, clock=clock)
+        case TlsEvents():
+            transport = TlsTransport(
+                sink.host,
+                sink.port,
+                ca_file=sink.ca_file,
+                certificate_file=sink.certificate_file,
+                key_file=sink.key_file,
+            )
+            return SyslogSink(transport, reporter, clock=clock)
+        case UdpEvents():
+            return SyslogSink(UdpTransport(sink.host, sink.port), reporter, clock=clock)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The MLLP listener in a thread with an event loop of its own, so that the rest of the process stays synchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from informatics_gateway.hl7.listener import MllpListener
+from task_manager.ports import OrderIntake
+
+_START_S = 15.0
+_STOP_S = 15.0
+
+
+class Hl7Server:
+    """Takes orders over MLLP until stopped.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port 0 takes any free one.
+    """
+
+    def __init__(self, intake: OrderIntake, host: str, port: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._listener = MllpListener(intake, host=host, port=port)
+        self._thread = threading.Thread(target=self._run, name="hl7", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return self._listener.port
+
+    def start(self) -> None:
+        """Start listening.
+
+        Raises
+        ------
+        OSError
+            If the address cannot be listened on.
+        """
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listener.start(), self._loop).result(_START_S)
+
+    def stop(self) -> None:
+        """Answer what is under way, close all connections and stop."""
+        asyncio.run_coroutine_threadsafe(self._listener.stop(), self._loop).result(_STOP_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
