@@ -159,3 +159,6 @@ STUDY_INSTANCE_UID = Code("110180", "DCM", "Study Instance UID")
 ACCESSION_NUMBER = Code("121022", "DCM", "Accession Number")
 PLACER_NUMBER = Code("121020", "DCM", "Placer Number")
 WORKITEM_UID = Code("AW2001", "99AIRWAY", "Workitem UID")
+
+# What the task manager says of a canceled workitem when nobody gave a reason (CID 9300)
+DISCONTINUED_FOR_UNSPECIFIED_REASON = Code("110513", "DCM", "Discontinued for unspecified reason")
