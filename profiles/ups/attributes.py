@@ -29,16 +29,15 @@ TABLE: Mapping[str, tuple[Row, ...]] = {name: _resolved(rows, "-") for name, row
 
 TOP_ROWS: tuple[Row, ...] = tuple(row for rows in TABLE.values() for row in rows)
 
-_INDEXES: dict[int, dict[str, Row]] = {}
+_INDEXES: dict[int, tuple[tuple[Row, ...], Mapping[str, Row]]] = {}
 
 
 def by_tag(rows: tuple[Row, ...]) -> Mapping[str, Row]:
-    """`rows` of this module's table keyed by DICOM JSON tag; built once per sequence."""
-    index = _INDEXES.get(id(rows))
-    if index is None:
-        index = {tag_key(row.keyword): row for row in rows}
-        _INDEXES[id(rows)] = index
-    return index
+    """`rows` keyed by DICOM JSON tag; built once for each tuple of the table."""
+    found = _INDEXES.get(id(rows))
+    if found is None:
+        found = _INDEXES[id(rows)] = (rows, {tag_key(row.keyword): row for row in rows})
+    return found[1]
 
 
 def row_at(*keywords: str) -> Row | None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a workitem match these keys? Attribute matching of PS3.4 C.2.2.2 and K.2.2 on DICOM JSON.
 
-Documented choices (PS3.4 CC.4.2): person names match without regard to case, a name key of one component group
-matches any group; every attribute can be matched but those the table excludes; no fuzzy, empty value or multiple
-value matching. Times without an offset are UTC.
+Documented choices (PS3.4 CC.4.2): person names match without regard to case, a name key of one component
+group matches any group; every attribute can be matched but those the table excludes; no fuzzy, empty value or
+multiple value matching. Times without an offset are UTC.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def key_vr(key: str, element: DicomJson) -> str:
 
 
 def is_universal(vr: str, values: list[Any]) -> bool:
-    """Whether a key without a real value, which matches everything, present or not (C.2.2.2.3, C.2.2.2.6)."""
+    """Whether it is a key without a real value: it matches everything, present or not (C.2.2.2.3)."""
     if vr == "SQ":
         return not values or all(not item for item in values)
     return all(value in (None, "", {}) or (vr in _WILD_VRS and _only_stars(vr, value)) for value in values)
@@ -171,7 +171,7 @@ def _item_matches(item: DicomJson, keys: DicomJson, rows: tuple[Row, ...]) -> bo
         stored = _values(item.get(key))
         if vr == "SQ":
             nested = row.items if row is not None else ()
-            if not any(_item_matches(entry_, wanted[0], nested) for entry_ in stored):
+            if not any(_item_matches(one, wanted[0], nested) for one in stored):
                 return False
         elif not any(
             _value_matches(vr, one, value)

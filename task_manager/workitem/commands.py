@@ -21,7 +21,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """UPS Set (N-SET, CC.2.6): the attributes to change, sequences complete; empty UID means none was sent."""
+    """UPS Set (N-SET, CC.2.6): attributes to change, sequences complete; an empty UID means none came."""
 
     changes: DicomJson
     transaction_uid: str = ""
@@ -39,8 +39,8 @@ class ChangeState:
 class RequestCancel:
     """Request UPS Cancel (N-ACTION type 2, CC.2.2).
 
-    `requesting_ae` becomes Requesting AE (0074,1236) of the event report, which is type 1; HTTP names none, so
-    its door derives one.
+    `requesting_ae` becomes Requesting AE (0074,1236) of the event report, which is type 1; HTTP names none,
+    so its door derives one.
     """
 
     details: DicomJson = field(default_factory=dict)

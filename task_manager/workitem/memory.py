@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worklist in memory: the Worklist port over the machine and a dictionary.
+
+For tests and tools that need a worklist without a database; the contract suite holds it against the same
+cases as the service. A change is committed by claiming the next version (``dict.setdefault`` is atomic), so
+two callers never both win; no lock is held and nothing is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from profiles.dicom_json import DicomJson
+from profiles.ups.matching import matches
+from task_manager.actor import Actor
+from task_manager.outcome import Accepted, RefusalCode, Refused
+from task_manager.ports import WorkitemQuery
+from task_manager.workitem import machine
+from task_manager.workitem.commands import ChangeState, Create, RequestCancel, Update, WorkitemCommand
+from task_manager.workitem.machine import Applied, EventReport
+from task_manager.workitem.model import Workitem
+from task_manager.workitem.search import search_order
+
+
+class MemoryWorklist:
+    """Implements :class:`task_manager.ports.Worklist`.
+
+    Attributes
+    ----------
+    reports
+        Every event report, in the order of the commits.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.reports: list[EventReport] = []
+        self._clock = clock
+        self._current: dict[str, Workitem] = {}
+        self._commits: dict[tuple[str, int], object] = {}
+
+    def find(self, uid: str) -> Workitem | None:
+        """The workitem with its lock and version, as only the task manager sees it."""
+        return self._current.get(uid)
+
+    def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
+        """UPS Create."""
+        command = Create(uid=uid, attributes=attributes)
+        while True:
+            existing = self._current.get(uid)
+            outcome = machine.create(command, now=self._clock(), existing=existing)
+            if isinstance(outcome, Refused) or self._commit(outcome):
+                return outcome if isinstance(outcome, Refused) else outcome.accepted
+
+    def retrieve_workitem(self, uid: str) -> DicomJson | Refused:
+        """UPS Get."""
+        found = self._current.get(uid)
+        return found.attributes if found is not None else Refused(RefusalCode.NO_SUCH_INSTANCE)
+
+    def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
+        """UPS Find."""
+        found = sorted(
+            (item for item in list(self._current.values()) if matches(item.attributes, query.matching)),
+            key=lambda item: search_order(item.attributes, item.created_at, item.uid),
+        )
+        return [item.attributes for item in found[query.offset : query.offset + query.limit]]
+
+    def count_workitems(self, matching: DicomJson) -> int:
+        """How many match."""
+        return sum(1 for item in list(self._current.values()) if matches(item.attributes, matching))
+
+    def update_workitem(
+        self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
+    ) -> Accepted | Refused:
+        """UPS Set."""
+        return self._apply(uid, Update(changes=changes, transaction_uid=transaction_uid))
+
+    def change_state(self, uid: str, state: str, *, transaction_uid: str, actor: Actor) -> Accepted | Refused:
+        """Change UPS State."""
+        return self._apply(uid, ChangeState(state=state, transaction_uid=transaction_uid))
+
+    def request_cancel(self, uid: str, details: DicomJson, *, actor: Actor) -> Accepted | Refused:
+        """Request UPS Cancel."""
+        if actor.name:
+            return self._apply(uid, RequestCancel(details=details, requesting_ae=actor.name))
+        return self._apply(uid, RequestCancel(details=details))
+
+    def _apply(self, uid: str, command: WorkitemCommand) -> Accepted | Refused:
+        while True:
+            before = self._current.get(uid)
+            outcome = machine.apply(before, command, now=self._clock())
+            if isinstance(outcome, Refused):
+                return outcome
+            if outcome.workitem is before or self._commit(outcome):
+                return outcome.accepted
+
+    def _commit(self, applied: Applied) -> bool:
+        """Make `applied` current unless another change of the same version was first."""
+        workitem, mine = applied.workitem, object()
+        if self._commits.setdefault((workitem.uid, workitem.version), mine) is not mine:
+            return False
+        self._current[workitem.uid] = workitem
+        self.reports.extend(applied.reports)
+        return True
