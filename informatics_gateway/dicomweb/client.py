@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""STOW-RS towards other archives: a shipment as one request per instance, streamed from disk.
+
+One instance a request keeps the order (root SR last) and makes a refusal name its instance. What a failure
+means for a retry is decided here; when to retry is the worker's business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import orjson
+
+from informatics_gateway.dicomweb.media import DICOM, DICOM_JSON, MULTIPART
+from informatics_gateway.dicomweb.multipart import closing, part_head
+from profiles.dicom_json import first, items
+from profiles.faults import Fault
+from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
+from task_manager.ports import Receipt, Shipment
+from task_manager.study.model import Instance
+
+_TOKEN = re.compile(r"[!-~]{1,8192}")
+_CHUNK_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_TRANSIENT_HTTP = frozenset((408, 425, 429))
+_DUPLICATE = 0x0111
+_TRANSIENT_REASONS = frozenset((0x0110, 0x0213))  # processing failure, resource limitation (PS3.7 C)
+
+
+class DicomWebDeliverer:
+    """Delivers shipments by STOW-RS; see :class:`task_manager.ports.Deliverer`.
+
+    Parameters
+    ----------
+    base_url
+        Of the DICOMweb service, without ``/studies``.
+    token_file
+        File with a bearer token, read for each shipment so that it may be renewed in place.
+    ca_file
+        Certificates to trust instead of the system's.
+    timeout_s
+        For connecting and for each answer.
+
+    Raises
+    ------
+    ConfigurationError
+        If the address is no http(s) address, a token would go over plain HTTP beyond this machine, or the
+        certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        if faults := _address_faults(base_url, token_file):
+            raise ConfigurationError(*faults)
+        self._studies_url = f"{base_url.rstrip('/')}/studies"
+        self._token_file = token_file
+        self._client = httpx.Client(
+            verify=_trust(ca_file), timeout=timeout_s, trust_env=False, follow_redirects=False
+        )
+
+    def __enter__(self) -> DicomWebDeliverer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def deliver(self, shipment: Shipment) -> Receipt:
+        """Store every instance in the order of the shipment; stop at the first that is not stored.
+
+        An instance that the archive says it has already counts as stored.
+
+        Raises
+        ------
+        RetryableDeliveryError
+            No connection, no answer in time, 408, 425, 429, 5xx, failure reason A7xx or 0110.
+        FinalDeliveryError
+            Any other refusal.
+        """
+        credentials = self._credentials()
+        for number, (instance, path) in enumerate(zip(shipment.instances, shipment.paths, strict=True)):
+            self._store(instance, path, credentials, f"{number} of {len(shipment.instances)} stored")
+        return Receipt(
+            summary=f"{len(shipment.instances)} instances stored by STOW-RS", sent_at=datetime.now(UTC)
+        )
+
+    def _credentials(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            token = self._token_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise RetryableDeliveryError("the token file cannot be read") from error
+        if not _TOKEN.fullmatch(token):
+            raise FinalDeliveryError("the token file holds no bearer token")
+        return {"Authorization": f"Bearer {token}"}
+
+    def _store(self, instance: Instance, path: Path, credentials: dict[str, str], progress: str) -> None:
+        boundary = uuid4().hex
+        head = part_head(boundary, f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}")
+        tail = closing(boundary)
+        try:
+            size = path.stat().st_size
+            answer = self._client.post(
+                self._studies_url,
+                content=_body(head, path, tail),
+                headers={
+                    "Content-Type": f'{MULTIPART}; type="{DICOM}"; boundary={boundary}',
+                    "Content-Length": str(len(head) + size + len(tail)),
+                    "Accept": DICOM_JSON,
+                    **credentials,
+                },
+            )
+        except httpx.TransportError as error:
+            raise RetryableDeliveryError(f"{progress}; no answer ({type(error).__name__})") from error
+        except (httpx.InvalidURL, OSError) as error:
+            raise FinalDeliveryError(f"{progress}; the request cannot be made") from error
+        self._judge(answer, progress)
+
+    def _judge(self, answer: httpx.Response, progress: str) -> None:
+        status = answer.status_code
+        if status >= 500 or status in _TRANSIENT_HTTP:
+            raise RetryableDeliveryError(f"{progress}; the archive answered HTTP {status}")
+        if status not in (200, 202, 409):
+            raise FinalDeliveryError(f"{progress}; the archive answered HTTP {status}")
+        reasons = _failure_reasons(answer.content)
+        if reasons is None and status == 200:
+            return  # stored, with an answer in another form than asked for
+        if reasons is None:
+            raise FinalDeliveryError(f"{progress}; HTTP {status} with an answer that cannot be read")
+        failures = [reason for reason in reasons if reason != _DUPLICATE]
+        if not failures:
+            if status == 409 and not reasons:
+                raise FinalDeliveryError(f"{progress}; HTTP 409 without a reason")
+            return
+        names = ", ".join(f"{reason:04X}" for reason in failures)
+        if all(0xA700 <= reason <= 0xA7FF or reason in _TRANSIENT_REASONS for reason in failures):
+            raise RetryableDeliveryError(f"{progress}; the archive cannot store now: {names}")
+        raise FinalDeliveryError(f"{progress}; the archive refused: {names}")
+
+
+def _address_faults(base_url: str, token_file: Path | None) -> tuple[Fault, ...]:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        return (Fault("url", "is not a URL"),)
+    faults = []
+    if url.scheme not in ("http", "https") or not url.host:
+        faults.append(Fault("url", "must be an http or https URL with a host"))
+    if url.userinfo or url.query or url.fragment:
+        faults.append(Fault("url", "must have no user, query or fragment"))
+    if token_file is not None and url.scheme == "http" and not _is_this_machine(url.host):
+        faults.append(Fault("token_file", "a token is sent over https only"))
+    return tuple(faults)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigurationError(Fault("ca_file", "certificates cannot be read")) from error
+
+
+def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+    yield head
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+    yield tail
+
+
+def _failure_reasons(content: bytes) -> list[int] | None:
+    """The failure reasons of a Store Instances Response; None if it is not one in DICOM JSON."""
+    if len(content) > _MAX_ANSWER_BYTES:
+        return None
+    try:
+        parsed: Any = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(parsed, list):
+        parsed = parsed[0] if len(parsed) == 1 else None
+    if not isinstance(parsed, dict):
+        return None
+    failed = items(parsed, "FailedSOPSequence") + items(parsed, "OtherFailuresSequence")
+    return [_reason(first(item, "FailureReason")) for item in failed]
+
+
+def _reason(value: Any) -> int:
+    return value if isinstance(value, int) else 0xC000

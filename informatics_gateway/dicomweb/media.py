@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Media types of requests and answers (PS3.18 8.7): parsing Content-Type and Accept, and choosing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DICOM = "application/dicom"
+DICOM_JSON = "application/dicom+json"
+JSON = "application/json"
+MULTIPART = "multipart/related"
+
+_MAX_LENGTH = 4096
+_PARAMETER = re.compile(r"\s*([^\s=;,\"]+)\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]*))\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaType:
+    """A media type or range in lower case, with its parameters (names in lower case)."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def parameter(self, name: str) -> str:
+        """The value of a parameter; empty if it is not there."""
+        return next((value for key, value in self.parameters if key == name), "")
+
+    @property
+    def quality(self) -> float:
+        """The weight ``q`` (RFC 9110 12.4.2); 1 if it is not there or not a number."""
+        try:
+            return float(self.parameter("q") or 1)
+        except ValueError:
+            return 1.0
+
+
+def parse_media_type(text: str) -> MediaType:
+    """The media type of a Content-Type header; name empty if there is none."""
+    name, _, rest = text[:_MAX_LENGTH].partition(";")
+    parameters = tuple(
+        (match[1].lower(), match[2] if match[2] is not None else match[3])
+        for match in _PARAMETER.finditer(rest)
+    )
+    return MediaType(name.strip().lower(), parameters)
+
+
+def parse_accept(text: str) -> list[MediaType]:
+    """The media ranges of an Accept header, best first; ranges of weight 0 are left out.
+
+    An absent or empty header accepts everything: PS3.18 8.7.5 would have it refused, tools omit it.
+    """
+    ranges = [parse_media_type(part) for part in _split_unquoted(text[:_MAX_LENGTH]) if part.strip()]
+    if not ranges:
+        return [MediaType("*/*")]
+    return sorted((kind for kind in ranges if kind.quality > 0), key=lambda kind: -kind.quality)
+
+
+def accepts_json(accept: Sequence[MediaType]) -> bool:
+    """Whether DICOM JSON is acceptable."""
+    return any(kind.name in (DICOM_JSON, JSON, "application/*", "*/*") for kind in accept)
+
+
+def _split_unquoted(text: str) -> list[str]:
+    parts, quoted, start = [], False, 0
+    for index, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            parts.append(text[start:index])
+            start = index + 1
+    return [*parts, text[start:]]
