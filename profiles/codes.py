@@ -162,3 +162,5 @@ WORKITEM_UID = Code("AW2001", "99AIRWAY", "Workitem UID")
 
 # What the task manager says of a canceled workitem when nobody gave a reason (CID 9300)
 DISCONTINUED_FOR_UNSPECIFIED_REASON = Code("110513", "DCM", "Discontinued for unspecified reason")
+DERIVED_IMAGING_MEASUREMENTS = Code("126011", "DCM", "Derived Imaging Measurements")
+NO_UNITS = Code("1", "UCUM", "no units")
