@@ -96,9 +96,7 @@ def acknowledge(
     encoding = header.encoding
     component, separator = encoding.component, encoding.field
     version = header.version if header.version in SUPPORTED_VERSIONS else "2.5.1"
-    kind = ["ACK", encoding.encoded(header.trigger)] if header.trigger else ["ACK"]
-    if version not in ("2.3.1", "2.4") and header.trigger:
-        kind.append("ACK")
+    kind = ["ACK", encoding.encoded(header.trigger), "ACK"] if header.trigger else ["ACK"]
     msh = ["MSH" + separator + encoding.delimiters]
     msh += [header.receiving_application, header.receiving_facility]
     msh += [header.sending_application, header.sending_facility]

@@ -284,7 +284,7 @@ def read_message(raw: bytes, *, undeclared: Sequence[str] = ("utf-8", "iso8859-1
     header = found
     text = None
     declared = _declared_codec(header)
-    for codec in undeclared if declared == "ascii" else (declared,):
+    for codec in undeclared if declared == "ascii" else filter(None, [declared]):
         try:
             text = raw.decode(codec)
         except UnicodeDecodeError:

@@ -221,9 +221,7 @@ def _order(
     if active and obr is not None and not (obr.text(18) or group.study):
         text = "an accession number (OBR-18) or a Study Instance UID (ZDS-1) is required"
         faults.add(ErrorCode.REQUIRED_FIELD_MISSING, obr.at(18), text)
-    patient_id, issuer = _patient_id(patient, options, faults)
-    if active and not patient_id and (patient is None or not patient.raw(3).strip('"')):
-        faults.add(ErrorCode.REQUIRED_FIELD_MISSING, Location("PID", 1, 3), "a patient id is required")
+    patient_id, issuer = _patient_id(patient, options, faults, required=active)
     code = _procedure(obr)
     if active and obr is not None and code is None and not _description(obr):
         faults.add(ErrorCode.REQUIRED_FIELD_MISSING, obr.at(4), "a procedure is required")
@@ -276,12 +274,14 @@ def _study_uid(group: _Group, faults: _Faults) -> str:
     return text
 
 
-def _patient_id(patient: Segment | None, options: OrderOptions, faults: _Faults) -> tuple[str, str]:
+def _patient_id(
+    patient: Segment | None, options: OrderOptions, faults: _Faults, *, required: bool
+) -> tuple[str, str]:
     """Id and issuer: the configured authority first, then types MR and PI, then the first one with an id."""
-    if patient is None:
-        return "", ""
-    values = [value for value in patient.repetitions(3) if value.text(1)]
-    if not values:
+    values = [value for value in patient.repetitions(3) if value.text(1)] if patient else []
+    if patient is None or not values:
+        if required:
+            faults.add(ErrorCode.REQUIRED_FIELD_MISSING, Location("PID", 1, 3), "a patient id is required")
         return "", ""
     wanted = options.patient_id_authority
     ranked = [value for value in values if wanted and wanted in (value.text(4, 1), value.text(4, 2))]

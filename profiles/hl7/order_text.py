@@ -60,11 +60,11 @@ def order_message(
     timing = f"1^^^{start}^^{_PRIORITIES[order.priority]}"
     numbers = [encoded(order.placer_order_number), encoded(order.filler_order_number)]
     issuer = encoded(order.issuer_of_patient_id)
-    identifier = f"{encoded(order.patient_id)}^^^{issuer}^MR" if order.patient_id else ""
+    identifier = f"{encoded(order.patient_id)}^^^{issuer}^MR"
     pid = {
         1: "1",
         3: identifier,
-        5: xpn_of(order.patient_name, ENCODING),
+        5: xpn_of(order.patient_name, ENCODING) or "^^^^^^U",  # name type U: unspecified
         7: order.patient_birth_date,
         8: order.patient_sex,
     }
@@ -90,7 +90,8 @@ def order_message(
         "UNICODE UTF-8",
     ]
     lines = ["|".join(["MSH", ENCODING.delimiters, *msh])]
-    for name, fields in (("PID", pid), ("PV1", pv1), ("ORC", orc), ("OBR", obr)):
+    patient = [("PID", pid), ("PV1", pv1)] if order.patient_id else []
+    for name, fields in (*patient, ("ORC", orc), ("OBR", obr)):
         line = _segment(name, fields)
         parse_segment(line, version="2.5.1", validation_level=VALIDATION_LEVEL.STRICT).validate()
         lines.append(line)
