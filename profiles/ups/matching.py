@@ -150,7 +150,7 @@ def _values(element: Any) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def matches(attributes: DicomJson, keys: DicomJson) -> bool:
+def matches(keys: DicomJson, attributes: DicomJson) -> bool:
     """Whether `attributes` (a whole workitem) match all `keys`, given in DICOM JSON.
 
     A stored attribute without a value matches universal keys only (K.2.2.1.1.1).

@@ -47,5 +47,5 @@ class RequestCancel:
     requesting_ae: str = "ANONYMOUS"
 
 
-WorkitemCommand = Update | ChangeState | RequestCancel
+Command = Update | ChangeState | RequestCancel
 """What can be asked of a workitem that exists."""

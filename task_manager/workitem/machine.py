@@ -32,7 +32,7 @@ from profiles.ups.states import (
 )
 from profiles.ups.times import dicom_datetime
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
-from task_manager.workitem.commands import ChangeState, Create, RequestCancel, Update, WorkitemCommand
+from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 from task_manager.workitem.model import RequestedCancel, Workitem
 from task_manager.workitem.validate import (
     checked_create,
@@ -77,16 +77,17 @@ _PROGRESS = tag_key("ProcedureStepProgressInformationSequence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventReport:
-    """One event to be told to the subscribers of a workitem (PS3.4 CC.2.4).
+class StateReport:
+    """One event report to the subscribers of a workitem (PS3.4 CC.2.4), of any event type.
 
-    `information` is the event information in DICOM JSON, without the addressing of the channel that carries
-    it.
+    `payload` is the event information in DICOM JSON, without the addressing of the channel that carries it;
+    `state` is the workitem's at that moment.
     """
 
-    type: EventType
+    event_type: EventType
     workitem_uid: str
-    information: DicomJson
+    state: ProcedureStepState
+    payload: DicomJson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ class Applied:
 
     workitem: Workitem
     accepted: Accepted
-    reports: tuple[EventReport, ...] = ()
+    reports: tuple[StateReport, ...] = ()
 
 
 def create(command: Create, *, now: datetime, existing: Workitem | None = None) -> Applied | Refused:
@@ -147,7 +148,7 @@ _SCP_TYPE_2 = (tag_key("PatientID"), tag_key("StudyInstanceUID"))
 """Type 1C/2: kept empty by the manager when the creator's condition did not hold."""
 
 
-def apply(workitem: Workitem | None, command: WorkitemCommand, *, now: datetime) -> Applied | Refused:
+def apply(workitem: Workitem | None, command: Command, *, now: datetime) -> Applied | Refused:
     """Apply `command` to `workitem` (None: there is no such workitem), or refuse with all faults."""
     match command:
         case Update():
@@ -171,7 +172,7 @@ def _answer(workitem: Workitem, status: int) -> Applied | Refused:
 
 def _applied(
     workitem: Workitem,
-    reports: list[EventReport] | tuple[EventReport, ...],
+    reports: list[StateReport] | tuple[StateReport, ...],
     warning: WarningCode | None = None,
 ) -> Applied:
     return Applied(
@@ -181,11 +182,11 @@ def _applied(
     )
 
 
-def _report(event: EventType, workitem: Workitem, information: DicomJson) -> EventReport:
-    return EventReport(type=event, workitem_uid=workitem.uid, information=information)
+def _report(event: EventType, workitem: Workitem, payload: DicomJson) -> StateReport:
+    return StateReport(event_type=event, workitem_uid=workitem.uid, state=workitem.state, payload=payload)
 
 
-def _state_report(workitem: Workitem) -> EventReport:
+def _state_report(workitem: Workitem) -> StateReport:
     return _report(EventType.STATE_REPORT, workitem, report.state_report(workitem.attributes))
 
 
@@ -337,5 +338,5 @@ def _request_cancel(workitem: Workitem | None, command: RequestCancel, now: date
         return _applied(finished.workitem, [_state_report(started), *finished.reports], warning)
     request = RequestedCancel(requested_at=now, requesting_ae=command.requesting_ae, details=details)
     asked = replace(workitem, cancel_requested=request, modified_at=now, version=workitem.version + 1)
-    information = report.cancel_requested(command.requesting_ae, details)
-    return _applied(asked, [_report(EventType.CANCEL_REQUESTED, asked, information)], warning)
+    payload = report.cancel_requested(command.requesting_ae, details)
+    return _applied(asked, [_report(EventType.CANCEL_REQUESTED, asked, payload)], warning)

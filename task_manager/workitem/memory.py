@@ -17,10 +17,10 @@ from task_manager.actor import Actor
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.ports import WorkitemQuery
 from task_manager.workitem import machine
-from task_manager.workitem.commands import ChangeState, Create, RequestCancel, Update, WorkitemCommand
-from task_manager.workitem.machine import Applied, EventReport
+from task_manager.workitem.columns import search_order
+from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
+from task_manager.workitem.machine import Applied, StateReport
 from task_manager.workitem.model import Workitem
-from task_manager.workitem.search import search_order
 
 
 class MemoryWorklist:
@@ -33,7 +33,7 @@ class MemoryWorklist:
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
-        self.reports: list[EventReport] = []
+        self.reports: list[StateReport] = []
         self._clock = clock
         self._current: dict[str, Workitem] = {}
         self._commits: dict[tuple[str, int], object] = {}
@@ -59,14 +59,14 @@ class MemoryWorklist:
     def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
         """UPS Find."""
         found = sorted(
-            (item for item in list(self._current.values()) if matches(item.attributes, query.matching)),
+            (item for item in list(self._current.values()) if matches(query.matching, item.attributes)),
             key=lambda item: search_order(item.attributes, item.created_at, item.uid),
         )
         return [item.attributes for item in found[query.offset : query.offset + query.limit]]
 
     def count_workitems(self, matching: DicomJson) -> int:
         """How many match."""
-        return sum(1 for item in list(self._current.values()) if matches(item.attributes, matching))
+        return sum(1 for item in list(self._current.values()) if matches(matching, item.attributes))
 
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
@@ -84,7 +84,7 @@ class MemoryWorklist:
             return self._apply(uid, RequestCancel(details=details, requesting_ae=actor.name))
         return self._apply(uid, RequestCancel(details=details))
 
-    def _apply(self, uid: str, command: WorkitemCommand) -> Accepted | Refused:
+    def _apply(self, uid: str, command: Command) -> Accepted | Refused:
         while True:
             before = self._current.get(uid)
             outcome = machine.apply(before, command, now=self._clock())
