@@ -81,7 +81,6 @@ class RunResult:
 
     app_name: str
     app_version: str
-    device: str
     files: tuple[ResultFile, ...]
 
 
@@ -176,7 +175,6 @@ def read_result(folder: Path) -> RunResult | None:
         return RunResult(
             app_name=str(document["app_name"]),
             app_version=str(document["app_version"]),
-            device=str(document["device"]),
             files=tuple(files),
         )
     except (KeyError, TypeError) as error:
