@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import ORJSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -117,7 +118,7 @@ def story_json(story: StudyStory) -> dict[str, Any]:
             "received_at": _iso(story.order.received_at),
         },
         "explanations": [
-            {"revision": revision, "rule_set_version": version, **to_json([explanation])[0]}
+            {"revision": revision, "rule_set_version": version, **orjson.loads(to_json(explanation))}
             for revision, version, explanation in story.explanations
         ],
         "workitems": [_workitem_json(workitem) for workitem in story.workitems],

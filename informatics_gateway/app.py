@@ -120,9 +120,9 @@ class Application:
             name: AppOffer(
                 name=manifest.name,
                 version=manifest.version,
-                label=manifest.label,
+                label=manifest.title,
                 code=manifest.workitem_code,
-                parameters=manifest.defaults,
+                parameters=manifest.parameter_values({}),
             )
             for name, manifest in catalog().items()
         }

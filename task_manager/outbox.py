@@ -64,7 +64,8 @@ class RetryPolicy:
     def next_due(self, attempts: int, now: datetime) -> datetime:
         """When to try again after `attempts` failed attempts (at least one)."""
         doublings = min(max(attempts - 1, 0), 20)
-        return now + min(self.first * 2**doublings, self.most)
+        pause: timedelta = self.first * (1 << doublings)
+        return now + min(pause, self.most)
 
 
 def delivery_lane(destination: str) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import orjson
 from sqlalchemy import Connection
 
 from profiles import dicom_json
@@ -20,10 +19,11 @@ from profiles.codes import Code
 from profiles.order import Order, Priority
 from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
+from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER
 from task_manager.outcome import Refused
 from task_manager.rules.evaluate import evaluate
-from task_manager.rules.explain import RuleExplanation, RuleVerdict, to_json
+from task_manager.rules.explain import RuleExplanation, to_json
 from task_manager.rules.model import Rule, RuleSet
 from task_manager.store import jobs, orders, studies, workitems
 from task_manager.store.database import Database
@@ -32,7 +32,6 @@ from task_manager.study.assembly import is_complete
 from task_manager.study.model import Evidence, Instance, Study, StudyState
 from task_manager.workitem.aiw_i import InferenceRequest, inference_workitem
 from task_manager.workitem.commands import Create
-from task_manager.workitem.model import ProcedureStepState
 from task_manager.worklist import StoredWorklist
 
 _LOG = logging.getLogger(__name__)
@@ -154,13 +153,10 @@ class Scheduler:
         )
         jobs.record_event(connection, event, self._sinks, now)
         explanations = evaluate(self._rules, study, order)
-        contents = [
-            (one.rule, orjson.dumps(written).decode())
-            for one, written in zip(explanations, to_json(explanations), strict=True)
-        ]
+        contents = [(explanation.rule, to_json(explanation)) for explanation in explanations]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
         for rule, explanation in zip(self._rules.rules, explanations, strict=True):
-            if explanation.verdict is RuleVerdict.MATCHED:
+            if explanation.matched:
                 self._schedule(connection, study, order, key, rule, explanation, now)
 
     def _schedule(
@@ -182,7 +178,7 @@ class Scheduler:
         instances = studies.find_instances(
             connection,
             study_instance_uid=study.study_instance_uid,
-            series_instance_uids=sorted({uid for uids in explanation.selected.values() for uid in uids}),
+            series_instance_uids=explanation.selected_series,
         )
         digest = _input_digest(app, instances)
         if self._already_asked(connection, study, rule, digest, now):

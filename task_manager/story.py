@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-import orjson
 from sqlalchemy import Connection
 
 from profiles import dicom_json
@@ -94,7 +93,7 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
             study=study,
             order=order,
             explanations=tuple(
-                (revision, version, from_json([orjson.loads(content)])[0])
+                (revision, version, from_json(content))
                 for revision, version, content, _ in studies.explanations_of(connection, study_instance_uid)
             ),
             workitems=tuple(
@@ -119,13 +118,18 @@ def _workitem_story(connection: Connection, workitem: Workitem, origin: workitem
         rule=origin.rule,
         label=dicom_json.text(workitem.attributes, "ProcedureStepLabel"),
         state=workitem.state.value,
-        states=tuple(
-            (state, actor, at)
-            for _, state, actor, at in workitems.reports_of(connection, workitem.uid)
-            if state
-        ),
+        states=_state_changes(workitems.reports_of(connection, workitem.uid)),
         reason=dicom_json.text(first, "ReasonForCancellation"),
         progress=dicom_json.text(first, "ProcedureStepProgress"),
         outputs=ship_order(stored),
         deliveries=tuple(jobs.jobs_of_workitem(connection, workitem.uid)),
     )
+
+
+def _state_changes(reports: list[tuple[int, str, str, datetime]]) -> tuple[tuple[str, str, datetime], ...]:
+    """(state, actor, time) of each report whose state differs from the one before."""
+    changes: list[tuple[str, str, datetime]] = []
+    for _, state, actor, at in reports:
+        if not changes or changes[-1][0] != state:
+            changes.append((state, actor, at))
+    return tuple(changes)

@@ -18,6 +18,7 @@ from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
 from profiles.ups.matching import matches
+from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER, Actor
 from task_manager.delivery.consequences import Consequences
 from task_manager.outcome import Accepted, RefusalCode, Refused
@@ -27,8 +28,7 @@ from task_manager.store.database import Database
 from task_manager.store.workitems import Origin
 from task_manager.workitem import machine
 from task_manager.workitem.columns import search_columns, searched_columns
-from task_manager.workitem.commands import ChangeState, Create, RequestCancel, Update
-from task_manager.workitem.model import ProcedureStepState
+from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 
 _LOG = logging.getLogger(__name__)
 _MOST_FOUND = 1000
@@ -128,7 +128,7 @@ class StoredWorklist:
         details = dicom_json.element("ReasonForCancellation", reason)
         return self._apply_within(connection, uid, RequestCancel(details=details), actor, now)
 
-    def _apply(self, uid: str, command: machine.Command, actor: Actor) -> Accepted | Refused:
+    def _apply(self, uid: str, command: Command, actor: Actor) -> Accepted | Refused:
         now = self._clock()
         with self._database.write() as connection:
             outcome = self._apply_within(connection, uid, command, actor, now)
@@ -137,7 +137,7 @@ class StoredWorklist:
         return outcome
 
     def _apply_within(
-        self, connection: Connection, uid: str, command: machine.Command, actor: Actor, now: datetime
+        self, connection: Connection, uid: str, command: Command, actor: Actor, now: datetime
     ) -> Accepted | Refused:
         before = workitems.workitem_by_uid(connection, uid, lock=True)
         if before is None:

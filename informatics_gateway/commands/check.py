@@ -24,11 +24,11 @@ _LEAST_FREE_BYTES = 2 << 30
 def list_apps() -> None:
     """Print the installed apps."""
     for name, manifest in catalog().items():
-        OUT.print(f"{name} {manifest.version}  {manifest.label}", markup=False)
+        OUT.print(f"{name} {manifest.version}  {manifest.title} ({manifest.label})", markup=False)
         OUT.print(
             f"  workitem code {manifest.workitem_code.value} ({manifest.workitem_code.scheme})", markup=False
         )
-        for parameter, default in manifest.defaults.items():
+        for parameter, default in manifest.parameter_values({}).items():
             OUT.print(f"  {parameter} = {default}", markup=False)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MLLP listener in a thread with an event loop of its own, so that the rest of the process stays synchronous."""
+"""The MLLP listener in a thread with an event loop of its own; the rest of the process stays synchronous."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a workitem's change of state brings with it: operational events and delivery jobs.
 
-Called inside the transaction of the change, so that nothing is told that is not committed and nothing committed
-is forgotten. Which objects go where is decided in ``plan.py``.
+Called inside the transaction of the change: nothing is told that is not committed, nothing committed is
+forgotten. Which objects go where is decided in ``plan.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from sqlalchemy import Connection
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.sole.events import EventType, OperationalEvent, Outcome
+from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.outbox import JobKind, delivery_lane
 from task_manager.store import jobs, studies, workitems
-from task_manager.workitem.model import ProcedureStepState, Workitem
+from task_manager.workitem.model import Workitem
 
 
 class Consequences:

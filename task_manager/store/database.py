@@ -35,8 +35,8 @@ class Database:
 
     Notes
     -----
-    SQLite runs with ``synchronous=FULL``: what was answered survives a power loss. Its writers queue on a lock
-    of this object instead of polling the file lock; other processes wait on the file lock for 30 s.
+    SQLite runs with ``synchronous=FULL``: what was answered survives a power loss. Its writers queue on a
+    lock of this object instead of polling the file lock; other processes wait on the file lock for 30 s.
     """
 
     def __init__(self, url: str) -> None:

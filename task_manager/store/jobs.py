@@ -55,7 +55,7 @@ def plan_job(
 def record_event(
     connection: Connection, event: OperationalEvent, sinks: Sequence[str], now: datetime
 ) -> None:
-    """Write an operational event and the job that tells it to each repository; the same key again does nothing."""
+    """Write an operational event and a job per repository that tells it; the same key again does nothing."""
     content = orjson.dumps(asdict(event)).decode()
     statement = (
         upsert(connection, _EVENT)
@@ -89,8 +89,8 @@ def claim_job(
 ) -> Job | None:
     """The next due job of a lane, now RUNNING; also one whose claim ran out. None if nothing is due.
 
-    The lane's oldest unfinished job goes first; while it waits for its next try, later ones wait for it only in
-    event lanes, where order matters.
+    The lane's oldest unfinished job goes first; while it waits for its next try, later ones wait for it
+    only in event lanes, where order matters.
     """
     due = or_(
         and_(_JOB.c.state == JobState.WAITING.value, _JOB.c.due_at <= now),

@@ -48,7 +48,7 @@ def add_message(connection: Connection, key: MessageKey, raw: bytes, now: dateti
 
 
 def known_order_key(connection: Connection, order: Order) -> str | None:
-    """The key of the stored order that `order` talks about (placer, filler or accession number); None if none."""
+    """The key of the stored order that `order` talks about, by placer, filler or accession number."""
     ways = []
     if order.placer_order_number:
         ways.append(_ORDER.c.placer_order_number == order.placer_order_number)

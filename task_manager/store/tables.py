@@ -88,7 +88,7 @@ class SeriesRow(Table, table=True):
 
 
 class InstanceRow(Table, table=True):
-    """A stored instance. The first with a SOP Instance UID has copy 0; other bytes under that UID are kept apart."""
+    """A stored instance; the first under its UID has copy 0, other bytes under that UID are kept apart."""
 
     __tablename__ = "instance"
     __table_args__ = (

@@ -16,9 +16,10 @@ import orjson
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from profiles.dicom_json import DicomJson
+from profiles.ups.states import ProcedureStepState
 from task_manager.store.tables import METADATA
 from task_manager.workitem.machine import StateReport
-from task_manager.workitem.model import ProcedureStepState, RequestedCancel, Workitem
+from task_manager.workitem.model import RequestedCancel, Workitem
 
 _WORKITEM = METADATA.tables["workitem"]
 _REPORT = METADATA.tables["workitem_report"]
@@ -89,7 +90,7 @@ def origin_of(connection: Connection, uid: str) -> Origin:
     )
 
 
-def candidates(connection: Connection, equal: Mapping[str, Sequence[str]]) -> Iterator[DicomJson]:
+def candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> Iterator[DicomJson]:
     """Attributes of workitems whose columns have one of the wanted values, in worklist order.
 
     HIGH priority first, then scheduled start, then arrival (the order performers should take them in).
@@ -142,8 +143,8 @@ def add_reports(
         connection.execute(
             insert(_REPORT).values(
                 workitem_uid=uid,
-                event_type=report.event_type,
-                state=report.state,
+                event_type=int(report.event_type),
+                state=report.state.value,
                 content=orjson.dumps(report.payload).decode(),
                 actor=actor,
                 reported_at=now,
