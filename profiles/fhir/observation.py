@@ -2,7 +2,7 @@
 """Observations of a stored TID 1500 SR: one grouper per measurement group, one per number and statement.
 
 Follows the HL7 "DICOM SR to FHIR" guide as far as R4 has its elements. Where the guide could mislead a plain
-reader it is left: a finding stated as absent is the *question*, and its value is "Absent".
+reader it is left: a finding said to be absent or undetermined is the *question*, and that is its value.
 """
 
 from __future__ import annotations
@@ -78,21 +78,19 @@ class ObservationWriter:
             *(self._evaluation(f"{index}.e{n}", group, each) for n, each in enumerate(group.evaluations)),
         )
         uid = group.observation_uid or self._derived(str(index))
-        question = group.finding_category or codes.MEASUREMENT_GROUP
-        absent = is_absent(group)
-        if absent and group.finding is not None:
-            question = group.finding
+        stated = stated_presence(group)
+        question, answer = group.finding_category or codes.MEASUREMENT_GROUP, group.finding
+        if stated is not None and group.finding is not None:
+            question, answer = group.finding, stated
         groupers = [] if question.same_concept(codes.MEASUREMENT_GROUP) else [codes.MEASUREMENT_GROUP]
-        resource = self._start(uid, groupers) | {"code": concept(question, self.settings)}
+        resource = self._start(uid, groupers)
+        resource["code"] = concept(question, self.settings)
         resource["identifier"] += self._tracking(group)
         resource |= self._context()
-        if absent:
-            resource["valueCodeableConcept"] = concept(codes.ABSENT, self.settings)
-            resource["interpretation"] = [
-                {"coding": [{"system": _INTERPRETATION_SYSTEM, "code": "NEG", "display": "Negative"}]}
-            ]
-        elif group.finding is not None:
-            resource["valueCodeableConcept"] = concept(group.finding, self.settings)
+        if answer is not None:
+            resource["valueCodeableConcept"] = concept(answer, self.settings)
+        if stated is not None:
+            resource["interpretation"] = [_interpretation(stated)]
         resource |= self._end(group)
         if members:
             resource["hasMember"] = [member.reference for member in members]
@@ -194,12 +192,18 @@ class ObservationWriter:
         return found
 
 
-def is_absent(group: ReportedGroup) -> bool:
-    """Whether the group states that its finding is not there (CID 240 Absent)."""
-    return any(
-        each.name.same_concept(codes.PRESENCE_OF_PROPERTY) and each.value.same_concept(codes.ABSENT)
-        for each in group.evaluations
-    )
+def stated_presence(group: ReportedGroup) -> Code | None:
+    """What the group says of its finding when that is not "present": absent or undetermined (CID 240)."""
+    for each in group.evaluations:
+        if each.name.same_concept(codes.PRESENCE_OF_PROPERTY) and not each.value.same_concept(codes.PRESENT):
+            return each.value
+    return None
+
+
+def _interpretation(stated: Code) -> Json:
+    negative = stated.same_concept(codes.ABSENT)
+    code, display = ("NEG", "Negative") if negative else ("IND", "Indeterminate")
+    return {"coding": [{"system": _INTERPRETATION_SYSTEM, "code": code, "display": display}]}
 
 
 def _segment(group: ReportedGroup) -> list[Json]:

@@ -17,7 +17,7 @@ from profiles.air.model import ReportContent, ReportedGroup, ReportedMeasurement
 from profiles.fhir.datatypes import concept, fhir_date_time, instant
 from profiles.fhir.entry import Entry, Links
 from profiles.fhir.identifiers import FhirIdentity, Json, token_query, uid_identifier
-from profiles.fhir.observation import UNVERIFIED, is_absent
+from profiles.fhir.observation import UNVERIFIED, stated_presence
 
 _CATEGORIES = (
     {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"},
@@ -70,7 +70,8 @@ def report_text(content: ReportContent) -> str:
 def _group_title(group: ReportedGroup) -> str:
     finding = group.finding or group.finding_site or codes.MEASUREMENT_GROUP
     side = f", {group.laterality.meaning.lower()}" if group.laterality else ""
-    return f"{finding.meaning}{side}: absent" if is_absent(group) else f"{finding.meaning}{side}"
+    stated = stated_presence(group)
+    return f"{finding.meaning}{side}" + (f": {stated.meaning.lower()}" if stated else "")
 
 
 def _measurement_line(measurement: ReportedMeasurement) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,11 +179,30 @@ def test_evaluation_is_a_member() -> None:
     assert coded(entries.grouper.resource["valueCodeableConcept"]) == codes.LUNG.value
 
 
-def test_absent_finding_is_never_the_value() -> None:
-    grouper = written(measurements=(), evaluations=(ABSENT,)).grouper.resource
+@pytest.mark.parametrize(
+    ("stated", "interpretation"),
+    [(codes.ABSENT, "NEG"), (codes.UNDETERMINED, "IND")],
+    ids=lambda each: str(each),
+)
+def test_a_finding_that_is_not_there_is_never_the_value(stated: codes.Code, interpretation: str) -> None:
+    statement = replace(ABSENT, value=stated)
+    grouper = written(measurements=(), evaluations=(statement,)).grouper.resource
     assert coded(grouper["code"]) == codes.LUNG.value
-    assert coded(grouper["valueCodeableConcept"]) == codes.ABSENT.value
-    assert coded(grouper["interpretation"][0]) == "NEG"
+    assert coded(grouper["valueCodeableConcept"]) == stated.value
+    assert coded(grouper["interpretation"][0]) == interpretation
+
+
+def test_a_finding_said_to_be_present_is_the_value() -> None:
+    statement = replace(ABSENT, value=codes.PRESENT)
+    grouper = written(measurements=(), evaluations=(statement,)).grouper.resource
+    assert coded(grouper["valueCodeableConcept"]) == codes.LUNG.value
+    assert "interpretation" not in grouper
+
+
+def test_an_unnamed_finding_that_is_absent_is_stated_by_its_member() -> None:
+    entries = written(finding=None, measurements=(), evaluations=(ABSENT,))
+    assert "valueCodeableConcept" not in entries.grouper.resource
+    assert coded(entries.members[0].resource["valueCodeableConcept"]) == codes.ABSENT.value
 
 
 def test_items_without_uid_get_one_that_stays_the_same() -> None:
