@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two independent checkers of DICOM objects: ``dciodvfy`` for IODs, PixelMed's for report templates.
 
-Both say what they find in lines and are careless with their exit status, so a report counts only with the lines
-that show the check was done: a checker that fell over is an error, never a pass.
+Both say what they find in lines and are careless with their exit status, so a report counts only with the
+lines that show the check was done: a checker that fell over is an error, never a pass.
 """
 
 from __future__ import annotations

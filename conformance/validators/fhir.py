@@ -2,7 +2,7 @@
 """Three independent gates for a FHIR R4 resource: R4B models, pyfhircheck, and the npm package ``fhir``.
 
 Each misses what another finds: the models know types and dates, pyfhircheck bindings and invariants, ``fhir``
-codes and reference types. Only errors are faults; the known false errors of a gate are left out here, by name.
+codes and reference types. Only errors are faults; a gate's known false errors are left out here.
 """
 
 from __future__ import annotations
