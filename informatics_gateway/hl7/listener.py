@@ -20,6 +20,7 @@ from task_manager.ports import OrderIntake
 
 _LOG = logging.getLogger(__name__)
 _READ_BYTES = 65536
+_LINGER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +151,11 @@ class MllpListener:
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
-        except Exception:  # the edge of one connection  # noqa: BLE001
-            _LOG.exception("connection failed", extra={"action": "hl7.fail", "peer": address})
+        except Exception as error:  # the edge of one connection  # noqa: BLE001
+            _LOG.error(  # no traceback: the text of an error may hold values of the message
+                "connection failed",
+                extra={"action": "hl7.fail", "peer": address, "error": type(error).__name__},
+            )
         finally:
             await self._close(writer)
             del self._busy[task]
@@ -191,12 +195,24 @@ class MllpListener:
                     reply = self._overrun(event, address)
                 await self._send(writer, reply)
                 self._busy[task] = False
+                if reply.close and reply.message is not None:
+                    await self._linger(reader, writer)
                 if reply.close or self._stopping:
                     return
             if events:
                 deadline = loop.time() + limits.idle_timeout_s
             if frames.inside and (events or not was_inside):
                 deadline = loop.time() + limits.message_timeout_s
+
+    async def _linger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read on for a moment: closing on a peer that still sends would take its answer away (RST)."""
+        left = 8 * self._limits.max_message_bytes
+        with contextlib.suppress(TimeoutError, OSError):
+            if writer.can_write_eof():
+                writer.write_eof()
+            async with asyncio.timeout(_LINGER_S):
+                while left > 0 and (data := await reader.read(_READ_BYTES)):
+                    left -= len(data)
 
     def _overrun(self, event: object, address: str) -> Reply:
         _LOG.warning(

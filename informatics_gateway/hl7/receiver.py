@@ -10,9 +10,11 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from informatics_gateway.statuses import STATUSES
 from profiles.hl7.acknowledgement import AcknowledgementCode, acknowledge, code_for
@@ -39,6 +41,15 @@ def unique_control_ids() -> Callable[[], str]:
     prefix = secrets.token_hex(6).upper()
     numbers = itertools.count(1)
     return lambda: f"{prefix}{next(numbers) % 10**8:08d}"
+
+
+def _facts(error: Exception) -> dict[str, object]:
+    """Kind and places of an error for the log, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    return {
+        "error": type(error).__name__,
+        "where": [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames],
+    }
 
 
 class OrderReceiver:
@@ -73,8 +84,11 @@ class OrderReceiver:
         """The reply to one message, after its orders are committed; blocks, never raises."""
         try:
             return self._answer(raw, address)
-        except Exception:  # the edge: nothing a peer sends may end its listener  # noqa: BLE001
-            _LOG.exception("order message failed", extra={"action": "hl7.receive", "peer": address})
+        except Exception as error:  # the edge: nothing a peer sends may end its listener  # noqa: BLE001
+            _LOG.error(  # no traceback: the text of an error may hold values of the message
+                "order message failed",
+                extra={"action": "hl7.receive", "peer": address, **_facts(error)},
+            )
             return self._failed(raw)
 
     def oversize(self, head: bytes) -> Reply:
@@ -104,8 +118,10 @@ class OrderReceiver:
         )
         try:
             outcome = self._intake.receive_order(parsed.orders, key=parsed.key, raw=raw, actor=actor)
-        except StoreError:
-            _LOG.exception("orders not stored", extra={"action": "hl7.store", "peer": address})
+        except StoreError as error:
+            _LOG.error(  # no traceback: its cause may hold the values of a statement
+                "orders not stored", extra={"action": "hl7.store", "peer": address, **_facts(error)}
+            )
             outcome = Refused(RefusalCode.OUT_OF_RESOURCES)
         if isinstance(outcome, Accepted):
             duplicate = WarningCode.DUPLICATE in outcome.warnings
