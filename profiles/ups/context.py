@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from profiles.air.model import ResultContext
-from profiles.codes import Code
+from profiles.codes import IMAGE_PROCESSING, Code
 from profiles.dicom_json import DicomJson, element, first, items, merged, text
 from profiles.ups.references import InstanceReference, information_items
 from profiles.ups.times import dicom_datetime
@@ -21,6 +21,15 @@ LOCAL_SCHEME = "L"
 
 PARAMETER_SCHEME = "99AIRWAY"
 _LONGEST_CODE = 16
+
+
+def _person_name(attributes: DicomJson, keyword: str) -> str:
+    """A person name with all its component groups, as DICOM writes it (PS3.5 6.2.1.1)."""
+    name = first(attributes, keyword)
+    if not isinstance(name, dict):
+        return str(name or "")
+    groups = (str(name.get(group) or "") for group in ("Alphabetic", "Ideographic", "Phonetic"))
+    return "=".join(groups).rstrip("=")
 
 
 def code_in(item: DicomJson) -> Code:
@@ -95,7 +104,8 @@ def result_context(workitem: DicomJson, *, performed_at: datetime, station_name:
         requested_procedure_id=text(request, "RequestedProcedureID"),
         requested_procedure_description=text(request, "RequestedProcedureDescription"),
         requested_procedure_code=code_of(request, "RequestedProcedureCodeSequence"),
-        referring_physician_name=text(request, "ReferringPhysicianName"),
+        reason_for_requested_procedure=text(request, "ReasonForTheRequestedProcedure"),
+        referring_physician_name=_person_name(request, "ReferringPhysicianName"),
         scheduled_workitem_code=code_of(workitem, "ScheduledWorkitemCodeSequence"),
         placer_order_number=text(request, "PlacerOrderNumberImagingServiceRequest"),
         filler_order_number=text(request, "FillerOrderNumberImagingServiceRequest"),
@@ -130,7 +140,8 @@ def performed_update(
     Parameters
     ----------
     workitem
-        As retrieved; its study and workitem code are those of the outputs and of what was done.
+        As retrieved; its study and workitem code are those of the outputs and of what was done. Without a
+        code, Image Processing (CID 9231) was done.
     outputs
         (Series Instance UID, SOP Class UID, SOP Instance UID) of every object made; none is legal.
     station_name
@@ -151,13 +162,13 @@ def performed_update(
         for series_uid, class_uid, instance_uid in outputs
     ]
     base = retrieve_base_url.rstrip("/").removesuffix("/studies")
-    done = code_of(workitem, "ScheduledWorkitemCodeSequence")
+    done = code_of(workitem, "ScheduledWorkitemCodeSequence") or IMAGE_PROCESSING
     item = merged(
         [
             element("PerformedStationNameCodeSequence", station_code(station_name).to_json()),
             element("PerformedProcedureStepStartDateTime", dicom_datetime(started_at)),
             element("PerformedProcedureStepEndDateTime", dicom_datetime(ended_at)),
-            element("PerformedWorkitemCodeSequence", *([code_item(done)] if done else [])),
+            element("PerformedWorkitemCodeSequence", code_item(done)),
             element("OutputInformationSequence", *information_items(references, base)),
         ]
     )
