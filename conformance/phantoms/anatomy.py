@@ -120,8 +120,10 @@ class ChestAnatomy:
             raise ValueError("emphysema_percent must be within 0 to 20")
         rng = np.random.default_rng(seed)
         self.noise_hu = noise_hu
-        self.left = self._lung(rng, +1.0, emphysema_percent / 100)
-        self.right = self._lung(rng, -1.0, emphysema_percent / 100)
+        # A stream of its own: more or less emphysema leaves the shape of the chest as it is.
+        balls = np.random.default_rng((seed, 2))
+        self.left = self._lung(rng, +1.0, _placed_balls(balls, emphysema_percent / 100))
+        self.right = self._lung(rng, -1.0, _placed_balls(balls, emphysema_percent / 100))
         self._body = (float(rng.uniform(172, 190)), float(rng.uniform(116, 126)))
         self._rib_phase = float(rng.uniform(0, 1))
         self._trachea = (float(rng.uniform(-4, 4)), float(rng.uniform(14, 24)))
@@ -129,7 +131,7 @@ class ChestAnatomy:
         self._trachea_radius = float(rng.uniform(7, 9.5))
 
     @staticmethod
-    def _lung(rng: np.random.Generator, side: float, share: float) -> _Lung:
+    def _lung(rng: np.random.Generator, side: float, balls: NDArray[np.float32]) -> _Lung:
         heart_side = side > 0
         a = float(rng.uniform(44, 50) if heart_side else rng.uniform(48, 54))
         centre = (side * float(rng.uniform(82, 86)), float(rng.uniform(-6, 6)), float(rng.uniform(-6, 6)))
@@ -140,7 +142,7 @@ class ChestAnatomy:
             lean=float(rng.uniform(4, 14)),
             ripple=(float(rng.uniform(1, 4)), float(rng.uniform(1, 4)), float(rng.uniform(1, 5))),
             phase=tuple(rng.uniform(0, 2 * math.pi, 3).tolist()),
-            balls=_placed_balls(rng, share),
+            balls=balls,
         )
 
     def section(

@@ -7,6 +7,7 @@ Equal phantoms give equal bytes: no clock, no random UID.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def datasets(series: PhantomSeries) -> Iterator[FileDataset]:
         meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
         meta.ImplementationVersionName = "AIRWAY_PHANTOM"
         image = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128)
-        image.update(shared)
+        image.update(deepcopy(shared))
         image.SOPInstanceUID = uid
         image.InstanceNumber = index + 1
         position = series.affine @ np.array([index, 0, 0, 1])

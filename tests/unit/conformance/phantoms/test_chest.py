@@ -70,6 +70,9 @@ def test_emphysema_is_what_was_asked_for(percent: float) -> None:
     made = make_ct_chest(ChestPhantom(seed=11, shape=(48, 128, 128), emphysema_percent=percent))
     assert made.emphysema_percent == pytest.approx(percent, abs=1e-3)
     assert made.emphysema_voxel_percent == pytest.approx(percent, abs=0.4)
+    usual = make_ct_chest(ChestPhantom(seed=11, shape=(48, 128, 128)))
+    assert np.array_equal(made.left, usual.left)
+    assert np.array_equal(made.right, usual.right)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from conformance.phantoms.__main__ import main
 from conformance.phantoms.chest import ChestPhantom, Plane, make_ct_chest
-from conformance.phantoms.ct_files import sop_instance_uids, study_instance_uid, write_series
+from conformance.phantoms.ct_files import datasets, sop_instance_uids, study_instance_uid, write_series
 
 SPEC = ChestPhantom(
     seed=3, shape=(8, 96, 96), patient_name="Müller^Jürgen=山田^太郎", issuer_of_patient_id="HOSP"
@@ -43,6 +43,12 @@ def test_equal_specifications_give_equal_bytes(tmp_path: Path) -> None:
     first = write_series(make_ct_chest(SPEC), tmp_path / "a")
     second = write_series(make_ct_chest(SPEC), tmp_path / "b")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_changing_one_slice_leaves_the_others() -> None:
+    first, second, *_ = datasets(make_ct_chest(SPEC))
+    first.PatientID = "OTHER"
+    assert second.PatientID == SPEC.patient_id
 
 
 def test_planes_share_the_study_and_not_the_series() -> None:
