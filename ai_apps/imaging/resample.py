@@ -137,7 +137,7 @@ def _along_axis(
     at = np.where(np.abs(at - np.rint(at)) < 1e-6, np.rint(at), at)
     inside = (at >= -0.5 - 1e-6) & (at <= last + 0.5 + 1e-6)
     at = np.clip(at, 0, last)
-    below = np.minimum(np.floor(at).astype(int), max(last - 1, 0))
+    below = np.floor(at).astype(int)
     above = np.minimum(below + 1, last)
     weight = (at - below).astype(np.float32)
     shape = [1, 1, 1]
