@@ -30,7 +30,7 @@ from informatics_gateway.demo.scenario import (
     send_study,
 )
 from informatics_gateway.demo.system import DemoAddresses, DemoSystem
-from profiles.air.read import ReportFault
+from profiles.air.read import ReportError
 from profiles.faults import Fault
 from task_manager.errors import AirwayError, InputError
 from task_manager.rules.explain import from_json, render
@@ -57,7 +57,7 @@ def run_demo(*, study: Path | None, keep: bool, output: Path) -> int:
                     OUT.print(f"  {path}", markup=False)
             if keep:
                 _keep(addresses, system, work)
-    except (AirwayError, ReportFault) as error:
+    except (AirwayError, ReportError) as error:
         shutil.copytree(
             work, output / "failed-run", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock")
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom import Dataset, dcmread
 
-from profiles.air.read import place_segments
+from profiles.air.segments import place_segments
 
 _WINDOW_HU = (-1000.0, 400.0)
 _COLOURS = ((0, 190, 255), (255, 170, 0), (120, 255, 120))

@@ -18,7 +18,8 @@ from pydicom import Dataset, dcmread
 
 from informatics_gateway.demo.scenario import DemoStudy
 from profiles.air.model import ReportContent
-from profiles.air.read import place_segments, read_report
+from profiles.air.read import read_report
+from profiles.air.segments import place_segments
 from profiles.codes import VOLUME
 from task_manager.errors import FinalDeliveryError
 

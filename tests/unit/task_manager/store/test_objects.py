@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The object store on disk: durable, never overwriting, never outside its root."""
+
+from __future__ import annotations
+
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from task_manager.errors import StoreError
+from task_manager.ports import ObjectStore, StagedObject
+from task_manager.store.objects import FileObjectStore
+
+STUDY = "1.2.3.4"
+SOP = "1.2.3.4.5"
+
+
+def stage(store: ObjectStore, content: bytes = b"bytes") -> StagedObject:
+    staged = store.stage()
+    staged.write(content)
+    return staged
+
+
+def commit(store: ObjectStore, staged: StagedObject) -> str:
+    return store.commit(staged, study_instance_uid=STUDY, sop_instance_uid=SOP)
+
+
+def test_committed_bytes_are_found_again_by_another_store(tmp_path: Path) -> None:
+    relative = commit(FileObjectStore(tmp_path), stage(FileObjectStore(tmp_path), b"abc"))
+    top, shard, study, name = relative.split("/")
+    assert (top, study, name) == ("objects", STUDY, f"{SOP}.dcm")
+    assert len(shard) == 2
+    assert FileObjectStore(tmp_path).absolute(relative).read_bytes() == b"abc"
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_pieces_and_views_are_appended(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    staged = stage(store, b"ab")
+    staged.write(memoryview(b"cde"))
+    staged.write(b"")
+    assert (staged.size, staged.path.read_bytes()) == (5, b"abcde")
+
+
+def test_same_name_gets_a_suffix_and_keeps_both(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    paths = [commit(store, stage(store, content)) for content in (b"1", b"2", b"3")]
+    assert [Path(path).name for path in paths] == [f"{SOP}.dcm", f"{SOP}~2.dcm", f"{SOP}~3.dcm"]
+    assert [store.absolute(path).read_bytes() for path in paths] == [b"1", b"2", b"3"]
+
+
+def test_concurrent_commits_of_one_name_lose_nothing(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    contents = [str(number).encode() for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda content: commit(store, stage(store, content)), contents))
+    assert sorted(store.absolute(path).read_bytes() for path in paths) == sorted(contents)
+
+
+def test_discard_removes_and_is_harmless_twice_and_after_commit(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    staged = stage(store)
+    staged.discard()
+    staged.discard()
+    assert not staged.path.exists()
+    kept = stage(store)
+    relative = commit(store, kept)
+    kept.discard()
+    assert store.absolute(relative).exists()
+
+
+def test_sweep_removes_what_was_never_committed(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    relative = commit(store, stage(store))
+    stage(store)
+    stage(store)
+    assert FileObjectStore(tmp_path).sweep_incoming() == 2
+    assert list((tmp_path / "incoming").iterdir()) == []
+    assert store.absolute(relative).exists()
+
+
+@pytest.mark.parametrize(
+    ("study", "sop"),
+    [("../..", SOP), (STUDY, "../../x"), ("", SOP), (STUDY, ""), (STUDY, "1.2/3"), ("1.2.3\n", SOP)],
+)
+def test_only_well_formed_uids_become_names(tmp_path: Path, study: str, sop: str) -> None:
+    store = FileObjectStore(tmp_path)
+    with pytest.raises(StoreError):
+        store.commit(stage(store), study_instance_uid=study, sop_instance_uid=sop)
+    assert list((tmp_path / "objects").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "relative",
+    [
+        "../x",
+        "objects/../../x",
+        "/etc/passwd",
+        "incoming/a.part",
+        "objects",
+        "",
+        "objects/\0",
+        "objects/link/x",
+    ],
+)
+def test_no_path_leaves_the_committed_objects(tmp_path: Path, relative: str) -> None:
+    store = FileObjectStore(tmp_path / "store")
+    (tmp_path / "store" / "objects" / "link").symlink_to("/tmp")
+    with pytest.raises(StoreError):
+        store.absolute(relative)
+
+
+def test_a_full_disk_is_a_store_error_and_leaves_nothing(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    staged = store.stage()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(StoreError):
+            staged.write(bytes(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    staged.discard()
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_what_was_discarded_cannot_be_written_or_committed(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path)
+    staged = stage(store)
+    staged.discard()
+    with pytest.raises(StoreError):
+        staged.write(b"more")
+    with pytest.raises(StoreError):
+        commit(store, staged)
+
+
+def test_objects_staged_elsewhere_are_not_taken(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        commit(FileObjectStore(tmp_path / "a"), stage(FileObjectStore(tmp_path / "b")))
+
+
+def test_a_lost_folder_is_a_store_error(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path / "store")
+    (tmp_path / "store" / "incoming").rmdir()
+    with pytest.raises(StoreError):
+        store.stage()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError):
+        FileObjectStore(tmp_path / "file")

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The path through the task manager, on SQLite and on PostgreSQL: instances and orders in, jobs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from profiles import dicom_json
+from profiles.codes import WORKITEM_LUNG_CT, Code
+from profiles.dicom_json import DicomJson
+from profiles.order import MessageKey, Order, OrderControl, Priority
+from profiles.sole.events import EventType
+from task_manager.actor import Actor
+from task_manager.errors import StoreError
+from task_manager.outbox import JobState, delivery_lane, event_lane
+from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
+from task_manager.ports import Receipt, WorkitemQuery
+from task_manager.story import WorkitemStory
+from task_manager.study.model import StudyState
+from tests.instances import STUDY, ct, ct_data_set, part10
+from tests.service import PERFORMER, QUIET, SCANNER, TestBed, make_service
+
+RIS = Actor(door="hl7", name="RIS", address="127.0.0.1")
+LOCK = "1.2.3.999"
+ORDER = Order(
+    control=OrderControl.NEW,
+    placer_order_number="PL1",
+    filler_order_number="FI1",
+    accession_number="A1",
+    patient_id="P1",
+    requested_procedure_description="CT chest",
+    requested_procedure_code=Code("24627-2", "LN", "CT Chest"),
+    study_instance_uid=STUDY,
+    priority=Priority.HIGH,
+)
+KEY = MessageKey(sending_application="RIS", sending_facility="H", control_id="M1")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestBed]:
+    url = request.getfixturevalue("postgresql_dsn") if request.param == "postgresql" else ""
+    made = make_service(tmp_path, url)
+    yield made
+    made.database.close()
+
+
+def order(bed: TestBed, content: Order = ORDER, control_id: str = "M1") -> Accepted | Refused:
+    key = replace(KEY, control_id=control_id)
+    return bed.service.intake.receive_order([content], key=key, raw=b"MSH|", actor=RIS)
+
+
+def complete(bed: TestBed) -> None:
+    bed.clock.pass_(QUIET.total_seconds() + 1)
+    assert bed.service.scheduler.complete_due_studies() == 1
+
+
+def workitem(bed: TestBed) -> WorkitemStory:
+    story = bed.service.story(STUDY)
+    assert story is not None
+    return story.workitems[-1]
+
+
+def sr_and_seg() -> list[bytes]:
+    seg = ct_data_set(
+        1, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", Modality="SEG", SeriesInstanceUID=f"{STUDY}.8"
+    )
+    seg.SOPInstanceUID = f"{STUDY}.8.1"
+    sr = ct_data_set(
+        1, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.34", Modality="SR", SeriesInstanceUID=f"{STUDY}.9"
+    )
+    sr.SOPInstanceUID = f"{STUDY}.9.1"
+    return [part10(sr), part10(seg)]
+
+
+def reference(sop_class_uid: str, uid: str, series: str) -> DicomJson:
+    sop = dicom_json.merged(
+        (
+            dicom_json.element("ReferencedSOPClassUID", sop_class_uid),
+            dicom_json.element("ReferencedSOPInstanceUID", uid),
+        )
+    )
+    retrieval = dicom_json.element("RetrieveURL", "http://127.0.0.1/dicom-web")
+    return dicom_json.merged(
+        (
+            dicom_json.element("TypeOfInstances", "DICOM"),
+            dicom_json.element("StudyInstanceUID", STUDY),
+            dicom_json.element("SeriesInstanceUID", series),
+            dicom_json.element("ReferencedSOPSequence", sop),
+            dicom_json.element("WADORSRetrievalSequence", retrieval),
+        )
+    )
+
+
+def performed() -> DicomJson:
+    item = dicom_json.merged(
+        (
+            dicom_json.element(
+                "PerformedStationNameCodeSequence", Code("PERF1", "99AIRWAY", "PERF1").to_json()
+            ),
+            dicom_json.element(
+                "PerformedWorkitemCodeSequence", Code("AW1001", "99AIRWAY", "Lung CT").to_json()
+            ),
+            dicom_json.element("PerformedProcedureStepStartDateTime", "20260301120100+0000"),
+            dicom_json.element("PerformedProcedureStepEndDateTime", "20260301120200+0000"),
+            dicom_json.element(
+                "OutputInformationSequence",
+                reference("1.2.840.10008.5.1.4.1.1.88.34", f"{STUDY}.9.1", f"{STUDY}.9"),
+                reference("1.2.840.10008.5.1.4.1.1.66.4", f"{STUDY}.8.1", f"{STUDY}.8"),
+            ),
+        )
+    )
+    return dicom_json.element("UnifiedProcedureStepPerformedProcedureSequence", item)
+
+
+def run_to_completed(bed: TestBed) -> str:
+    for number in (1, 2):
+        assert isinstance(bed.receive(ct(number)), Accepted)
+    complete(bed)
+    uid = workitem(bed).uid
+    worklist = bed.service.worklist
+    assert isinstance(
+        worklist.change_state(uid, "IN PROGRESS", transaction_uid=LOCK, actor=PERFORMER), Accepted
+    )
+    for content in sr_and_seg():
+        assert isinstance(bed.receive(content, PERFORMER), Accepted)
+    assert isinstance(
+        worklist.update_workitem(uid, performed(), transaction_uid=LOCK, actor=PERFORMER), Accepted
+    )
+    assert isinstance(
+        worklist.change_state(uid, "COMPLETED", transaction_uid=LOCK, actor=PERFORMER), Accepted
+    )
+    return uid
+
+
+def test_a_study_is_complete_after_the_quiet_period_and_not_before(bed: TestBed) -> None:
+    bed.receive(ct(1))
+    bed.clock.pass_(20)
+    bed.receive(ct(2))
+    bed.clock.pass_(20)
+    assert bed.service.scheduler.complete_due_studies() == 0
+    bed.clock.pass_(11)
+    assert bed.service.scheduler.complete_due_studies() == 1
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert (story.study.state, story.study.revision) == (StudyState.COMPLETE, 1)
+    assert story.study.evidence == "quiet-period"
+
+
+def test_a_deadline_survives_a_restart(tmp_path: Path) -> None:
+    before = make_service(tmp_path)
+    before.receive(ct(1))
+    before.receive(ct(2))
+    before.database.close()
+    after = make_service(tmp_path)
+    after.clock.now = before.clock.now + QUIET + timedelta(seconds=1)
+    assert after.service.scheduler.complete_due_studies() == 1
+    assert workitem(after).state == "SCHEDULED"
+    after.database.close()
+
+
+def test_the_order_reaches_the_workitem(bed: TestBed) -> None:
+    assert isinstance(order(bed), Accepted)
+    for number in (1, 2):
+        bed.receive(ct(number, AccessionNumber=""))
+    complete(bed)
+    found = bed.service.worklist.retrieve_workitem(workitem(bed).uid)
+    assert not isinstance(found, Refused)
+    request = dicom_json.items(found, "ReferencedRequestSequence")[0]
+    assert dicom_json.text(request, "AccessionNumber") == "A1"
+    assert dicom_json.text(request, "PlacerOrderNumberImagingServiceRequest") == "PL1"
+    assert dicom_json.text(found, "ScheduledProcedureStepPriority") == "HIGH"
+    assert dicom_json.text(found, "PatientID") == "P1"
+    assert (
+        len(dicom_json.items(dicom_json.items(found, "InputInformationSequence")[0], "ReferencedSOPSequence"))
+        == 2
+    )
+
+
+def test_an_order_of_another_patient_is_not_joined(bed: TestBed) -> None:
+    order(bed, replace(ORDER, patient_id="P2"))
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert story.order is None
+
+
+def test_the_same_message_twice_changes_nothing(bed: TestBed) -> None:
+    assert order(bed) == Accepted(uid="M1")
+    assert order(bed) == Accepted(uid="M1", warnings=(WarningCode.DUPLICATE,))
+
+
+def test_a_change_to_an_unknown_order_is_refused_and_may_be_sent_again(bed: TestBed) -> None:
+    refused = order(bed, replace(ORDER, control=OrderControl.CHANGE))
+    assert isinstance(refused, Refused)
+    assert refused.code is RefusalCode.UNKNOWN_ORDER
+    order(bed, control_id="M0")
+    assert isinstance(order(bed, replace(ORDER, control=OrderControl.CHANGE)), Accepted)
+
+
+def test_canceling_an_order_cancels_what_has_not_started(bed: TestBed) -> None:
+    order(bed)
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    assert isinstance(order(bed, replace(ORDER, control=OrderControl.CANCEL), "M2"), Accepted)
+    assert workitem(bed).state == "CANCELED"
+
+
+def test_the_same_study_twice_makes_one_workitem(bed: TestBed) -> None:
+    for _ in range(2):
+        for number in (1, 2):
+            assert isinstance(bed.receive(ct(number)), Accepted)
+    complete(bed)
+    again = [bed.receive(ct(number)) for number in (1, 2)]
+    assert again == [Accepted(uid=f"{STUDY}.1.{n}", warnings=(WarningCode.DUPLICATE,)) for n in (1, 2)]
+    bed.clock.pass_(100)
+    assert bed.service.scheduler.complete_due_studies() == 0
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert len(story.workitems) == 1
+    assert len(list(bed.folder.rglob("*.dcm"))) == 2
+
+
+def test_other_bytes_under_a_known_uid_are_kept_apart(bed: TestBed) -> None:
+    bed.receive(ct(1))
+    assert bed.receive(ct(1, StudyDescription="other")) == Accepted(
+        uid=f"{STUDY}.1.1", warnings=(WarningCode.KEPT_APART,)
+    )
+    assert bed.receive(ct(1, StudyDescription="other")) == Accepted(
+        uid=f"{STUDY}.1.1", warnings=(WarningCode.DUPLICATE,)
+    )
+    found = bed.service.archive.find_instances(study_instance_uid=STUDY)
+    assert len(found) == 1
+    assert bed.service.archive.open_path(found[0]).read_bytes() == ct(1)
+
+
+def test_a_late_image_reopens_the_study_and_replaces_waiting_work(bed: TestBed) -> None:
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    bed.receive(ct(3))
+    complete(bed)
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert [one.state for one in story.workitems] == ["CANCELED", "SCHEDULED"]
+    assert story.study.revision == 2
+
+
+def test_a_study_without_enough_images_is_explained(bed: TestBed) -> None:
+    bed.receive(ct(1))
+    complete(bed)
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert not story.workitems
+    (_, _, explanation) = story.explanations[0]
+    assert not explanation.matched
+
+
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        ({"announced_sop_class_uid": "1.2.840.10008.5.1.4.1.1.4"}, "SOPClassUID"),
+        ({"announced_sop_instance_uid": "1.2.3"}, "SOPInstanceUID"),
+        ({"study_instance_uid": "1.2.3"}, "StudyInstanceUID"),
+    ],
+)
+def test_a_data_set_that_contradicts_its_request_is_refused(
+    bed: TestBed, said: dict[str, str], path: str
+) -> None:
+    staged = bed.service.intake.stage()
+    staged.write(ct(1))
+    refused = bed.service.intake.receive_instance(staged, actor=SCANNER, **said)
+    assert isinstance(refused, Refused)
+    assert [fault.path for fault in refused.faults] == [path]
+    assert not staged.path.exists()
+
+
+def test_zero_bytes_are_refused_and_leave_nothing(bed: TestBed) -> None:
+    refused = bed.receive(b"")
+    assert isinstance(refused, Refused)
+    assert refused.code is RefusalCode.MALFORMED
+    assert bed.service.story(STUDY) is None
+
+
+def test_completion_plans_each_delivery_once_and_tells_everything(bed: TestBed) -> None:
+    order(bed)
+    uid = run_to_completed(bed)
+    assert [(job.lane, job.state) for job in workitem(bed).deliveries] == [
+        (delivery_lane("pacs"), JobState.WAITING),
+        (delivery_lane("emr"), JobState.WAITING),
+    ]
+    assert [output.sop_instance_uid for output in workitem(bed).outputs] == [f"{STUDY}.8.1", f"{STUDY}.9.1"]
+    job = bed.service.claim_job(delivery_lane("pacs"), worker="w", lease=timedelta(minutes=1))
+    assert job is not None
+    assert bed.service.claim_job(delivery_lane("pacs"), worker="w", lease=timedelta(minutes=1)) is None
+    shipment = bed.service.shipment(job, "pacs")
+    assert [path.name for path in shipment.paths] == [f"{STUDY}.8.1.dcm", f"{STUDY}.9.1.dcm"]
+    assert shipment.order == ORDER
+    bed.service.delivered(job, "pacs", Receipt(summary="2 stored", sent_at=bed.clock()))
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert [event.type for event in story.events] == [
+        EventType.ORDER_RECEIVED,
+        EventType.STUDY_COMPLETE,
+        EventType.PROCESSING_STARTED,
+        EventType.PROCESSING_COMPLETED,
+        EventType.RESULTS_STORED,
+        EventType.EXPORTED,
+    ]
+    assert story.events[-1].instances == tuple(
+        (i.sop_class_uid, i.sop_instance_uid) for i in shipment.instances
+    )
+    assert {event.workitem_uid for event in story.events[2:]} == {uid}
+
+
+def test_results_do_not_reopen_the_study(bed: TestBed) -> None:
+    run_to_completed(bed)
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert story.study.state is StudyState.COMPLETE
+
+
+def test_a_failing_delivery_backs_off_and_a_hopeless_one_waits_for_a_person(bed: TestBed) -> None:
+    run_to_completed(bed)
+    lane = delivery_lane("emr")
+    waits = []
+    for _ in range(4):
+        job = bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1))
+        assert job is not None
+        waits.append((bed.service.try_later(job, "refused") - bed.clock()).total_seconds())
+        assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
+        bed.clock.pass_(waits[-1])
+    assert waits == [1, 2, 4, 8]
+    job = bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1))
+    assert job is not None
+    bed.service.hold(job, "will never work")
+    bed.clock.pass_(10_000)
+    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
+    assert bed.service.retry_held(job.key)
+    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
+
+
+def test_a_claimed_job_is_freed_by_a_restart_or_by_time(bed: TestBed) -> None:
+    run_to_completed(bed)
+    lane = delivery_lane("pacs")
+    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
+    bed.service.release_claims("another")
+    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
+    bed.service.release_claims("w")
+    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
+    bed.clock.pass_(61)
+    assert bed.service.claim_job(lane, worker="other", lease=timedelta(minutes=1)) is not None
+
+
+def test_events_are_told_in_order_even_if_the_first_must_wait(bed: TestBed) -> None:
+    run_to_completed(bed)
+    lane = event_lane("log")
+    first = bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1))
+    assert first is not None
+    bed.service.try_later(first, "down")
+    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
+    bed.clock.pass_(1)
+    told = []
+    while job := bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)):
+        told.append(bed.service.event_of(job).type)
+        bed.service.told(job)
+    assert told == [
+        EventType.STUDY_COMPLETE,
+        EventType.PROCESSING_STARTED,
+        EventType.PROCESSING_COMPLETED,
+        EventType.RESULTS_STORED,
+    ]
+
+
+def test_search_finds_by_state_and_code_in_worklist_order(bed: TestBed) -> None:
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    matching = dicom_json.merged(
+        (
+            dicom_json.element("ProcedureStepState", "SCHEDULED"),
+            dicom_json.element(
+                "ScheduledWorkitemCodeSequence", dicom_json.element("CodeValue", WORKITEM_LUNG_CT.value)
+            ),
+        )
+    )
+    assert len(bed.service.worklist.search_workitems(WorkitemQuery(matching=matching))) == 1
+    other = dicom_json.element("ProcedureStepState", "COMPLETED")
+    assert bed.service.worklist.search_workitems(WorkitemQuery(matching=other)) == []
+
+
+def test_two_studies_of_one_patient_at_once_stay_apart(bed: TestBed) -> None:
+    other = "1.2.826.0.1.3680043.8.498.8"
+    for number in (1, 2):
+        bed.receive(ct(number))
+        bed.receive(ct(number, study=other))
+    bed.clock.pass_(31)
+    assert bed.service.scheduler.complete_due_studies() == 2
+    for uid in (STUDY, other):
+        story = bed.service.story(uid)
+        assert story is not None
+        assert len(story.workitems) == 1
+        assert story.study.series[0].number_of_instances == 2
+
+
+def test_a_store_that_fails_says_so_and_acknowledges_nothing(tmp_path: Path) -> None:
+    bed = make_service(tmp_path)
+    bed.database.close()
+    (tmp_path / "airway.db").unlink()
+    (tmp_path / "airway.db").mkdir()
+    with pytest.raises(StoreError):
+        bed.receive(ct(1))
