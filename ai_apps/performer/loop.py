@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The performer: resumes what it had claimed, then looks for work, takes one piece at a time, performs it.
+
+Pull workflow of IHE AIW-I: search for SCHEDULED and READY with a code of ours, HIGH first; leave alone what
+is assigned to others; claim; perform (`execution.py`). Everything to be remembered is on disk (`claims.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from ai_apps.performer.claims import ClaimFolder
+from ai_apps.performer.connection import RejectedError, UnreachableError
+from ai_apps.performer.execution import Execution
+from ai_apps.performer.patience import StoppedError
+from ai_apps.performer.ups_rs_client import UpsRsClient
+from profiles import dicom_json
+from profiles.codes import Code
+from profiles.dicom_json import DicomJson
+from profiles.uids import is_uid
+
+logger = logging.getLogger(__name__)
+
+_PRIORITIES = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
+_RETURNED = (
+    "ScheduledStationNameCodeSequence",
+    "ScheduledStationClassCodeSequence",
+    "ScheduledHumanPerformersSequence",
+    "ScheduledProcedureStepPriority",
+    "ScheduledProcedureStepStartDateTime",
+)
+_PAGE = 50
+_SHUN_S = 60.0
+
+
+class Performer:
+    """Looks for work until `stop` is set.
+
+    Parameters
+    ----------
+    apps
+        Name of each served app to the workitem code it performs.
+    station_name
+        AE title; workitems assigned to another station are left alone.
+    poll_s
+        Seconds between searches that found nothing; after an unreachable manager the same.
+    """
+
+    def __init__(
+        self,
+        client: UpsRsClient,
+        claims: ClaimFolder,
+        execution: Execution,
+        *,
+        apps: Mapping[str, Code],
+        station_name: str,
+        poll_s: float,
+        stop: threading.Event,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._claims = claims
+        self._execution = execution
+        self._apps = dict(apps)
+        self._station_name = station_name
+        self._poll_s = poll_s
+        self._stop = stop
+        self._clock = clock
+        self._shunned: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Work until `stop` is set; what is unfinished then can be resumed by the next run."""
+        logger.info("performer started", extra={"action": "performer.started", "apps": sorted(self._apps)})
+        try:
+            self.resume()
+            while not self._stop.is_set():
+                if not self.perform_next():
+                    self._stop.wait(self._poll_s)
+        except StoppedError:
+            logger.info("work left to be resumed", extra={"action": "performer.interrupted"})
+        logger.info("performer stopped", extra={"action": "performer.stopped"})
+
+    def resume(self) -> None:
+        """Perform what was claimed before; claims that came to nothing are dropped."""
+        for claim in self._claims.all():
+            logger.info(
+                "claim resumed", extra={"action": "performer.resumed", "workitem": claim.workitem_uid}
+            )
+            self._execution.perform(claim)
+
+    def perform_next(self) -> bool:
+        """Perform one workitem if there is one; False if there was none or the manager is unreachable."""
+        try:
+            found = self._choose()
+        except (UnreachableError, RejectedError) as error:
+            logger.warning(
+                "worklist cannot be searched",
+                extra={"action": "performer.no_worklist", "error": type(error).__name__},
+            )
+            return False
+        if found is None:
+            return False
+        uid, app = found
+        try:
+            claim = self._claims.new(uid, app, self._clock())
+        except OSError as error:
+            logger.error(  # noqa: TRY400 - the path in the traceback tells nothing more
+                "claim cannot be written",
+                extra={"action": "performer.disk", "error": type(error).__name__},
+            )
+            return False
+        if not self._execution.perform(claim):
+            self._shunned[uid] = time.monotonic() + _SHUN_S
+        return True
+
+    def _choose(self) -> tuple[str, str] | None:
+        """UID and app of the workitem to do next: by priority, then by start, then by UID."""
+        now = time.monotonic()
+        self._shunned = {uid: until for uid, until in self._shunned.items() if until > now}
+        candidates: list[tuple[int, str, str, str]] = []
+        for app, code in self._apps.items():
+            for workitem in self._search(code):
+                uid = dicom_json.text(workitem, "SOPInstanceUID")
+                if is_uid(uid) and uid not in self._shunned and self._is_open_to_us(workitem):
+                    priority = dicom_json.text(workitem, "ScheduledProcedureStepPriority")
+                    start = dicom_json.text(workitem, "ScheduledProcedureStepStartDateTime")
+                    candidates.append((_PRIORITIES.get(priority, 1), start, uid, app))
+        if not candidates:
+            return None
+        _, _, uid, app = min(candidates)
+        return uid, app
+
+    def _search(self, code: Code) -> list[DicomJson]:
+        matching = {
+            "ProcedureStepState": "SCHEDULED",
+            "InputReadinessState": "READY",
+            "ScheduledWorkitemCodeSequence.CodeValue": code.value,
+            "ScheduledWorkitemCodeSequence.CodingSchemeDesignator": code.scheme,
+        }
+        return self._client.search(matching, include=_RETURNED, limit=_PAGE)
+
+    def _is_open_to_us(self, workitem: DicomJson) -> bool:
+        """A performer leaves alone what is assigned to another (IHE RAD TF-2 4.82.4.1.1)."""
+        stations = dicom_json.items(workitem, "ScheduledStationNameCodeSequence")
+        if stations:
+            return any(dicom_json.text(station, "CodeValue") == self._station_name for station in stations)
+        return not dicom_json.items(workitem, "ScheduledHumanPerformersSequence")
