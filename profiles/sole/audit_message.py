@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element, SubElement, tostring  # writes only; nothing is parsed here
 
@@ -70,6 +71,7 @@ def audit_message(
     ----------
     PS3.15 A.5.1, A.5.2; IHE RAD SOLE volume 3, event report message.
     """
+    event = _cleaned(event)
     root = Element("AuditMessage")
     identification = SubElement(
         root,
@@ -81,15 +83,15 @@ def audit_message(
     _coded(identification, "EventID", event_id)
     _coded(identification, "EventTypeCode", event_code(event.type))
     if event.outcome_description:
-        description = _line(event.outcome_description)[:MAX_DESCRIPTION]
-        SubElement(identification, "EventOutcomeDescription").text = description
+        description = SubElement(identification, "EventOutcomeDescription")
+        description.text = event.outcome_description[:MAX_DESCRIPTION]
     _machine(root, event.machine, event.machine_address, codes.APPLICATION, requestor=True)
     if event.destination:
         _machine(root, event.destination, event.destination, codes.DESTINATION_ROLE, requestor=False)
     source = SubElement(root, "AuditSourceIdentification")
-    if enterprise_site_id:
-        source.set("AuditEnterpriseSiteID", _line(enterprise_site_id))
-    source.set("AuditSourceID", _line(source_id))
+    if site := _line(enterprise_site_id):
+        source.set("AuditEnterpriseSiteID", site)
+    source.set("AuditSourceID", _line(source_id) or "-")
     SubElement(source, "AuditSourceTypeCode", {"csd-code": "4"})
     if event.patient_id:
         _participant_object(root, _cx(event), _PERSON, _PATIENT_ROLE, codes.PATIENT, "Patient")
@@ -103,11 +105,11 @@ def timestamp(moment: datetime) -> str:
 
 
 def _machine(root: Element, name: str, address: str, role: Code, *, requestor: bool) -> None:
-    address = _line(address) or _line(name) or "-"
+    address = address or name or "-"
     participant = SubElement(
         root,
         "ActiveParticipant",
-        UserID=_line(name) or "-",
+        UserID=name or "-",
         UserIsRequestor="true" if requestor else "false",
         NetworkAccessPointID=address,
         NetworkAccessPointTypeCode="2" if _ADDRESS.fullmatch(address) else "1",
@@ -172,7 +174,7 @@ def _participant_object(
     node = SubElement(
         root,
         "ParticipantObjectIdentification",
-        ParticipantObjectID=_line(identifier),
+        ParticipantObjectID=identifier,
         ParticipantObjectTypeCode=type_code,
         ParticipantObjectTypeCodeRole=role,
     )
@@ -187,25 +189,30 @@ def _participant_object(
 
 
 def _description(study: Element, event: OperationalEvent) -> None:
-    """Accession number and instances by SOP class: all are counted, the first `MAX_INSTANCES` are named."""
+    """Accession number and instances by SOP class: all are counted, the first `MAX_INSTANCES` are named.
+
+    What is no UID cannot stand where the schema asks for one and is left out.
+    """
     by_class: dict[str, list[str]] = {}
     for sop_class_uid, sop_instance_uid in event.instances:
+        if not is_uid(sop_class_uid):
+            continue
         by_class.setdefault(sop_class_uid, []).append(sop_instance_uid)
     if not by_class and not event.accession_number:
         return
     description = SubElement(study, "ParticipantObjectDescription")
     if event.accession_number:
-        SubElement(description, "Accession", Number=_line(event.accession_number))
+        SubElement(description, "Accession", Number=event.accession_number)
     left = MAX_INSTANCES
     for sop_class_uid, sop_instance_uids in by_class.items():
         node = SubElement(
             description,
             "SOPClass",
-            UID=_line(sop_class_uid),
+            UID=sop_class_uid,
             NumberOfInstances=str(len(sop_instance_uids)),
         )
-        for sop_instance_uid in sop_instance_uids[:left]:
-            SubElement(node, "Instance", UID=_line(sop_instance_uid))
+        for sop_instance_uid in filter(is_uid, sop_instance_uids[:left]):
+            SubElement(node, "Instance", UID=sop_instance_uid)
         left -= min(left, len(sop_instance_uids))
 
 
@@ -221,6 +228,23 @@ def _cx(event: OperationalEvent) -> str:
 def _coded(parent: Element, name: str, code: Code) -> None:
     attributes = {"csd-code": code.value, "codeSystemName": code.scheme, "originalText": code.meaning}
     SubElement(parent, name, attributes)
+
+
+def _cleaned(event: OperationalEvent) -> OperationalEvent:
+    """`event` with every text that becomes XML on one line and free of what XML 1.0 forbids."""
+    return replace(
+        event,
+        outcome_description=_line(event.outcome_description),
+        machine=_line(event.machine),
+        machine_address=_line(event.machine_address),
+        patient_id=_line(event.patient_id),
+        issuer_of_patient_id=_line(event.issuer_of_patient_id),
+        study_instance_uid=_line(event.study_instance_uid),
+        accession_number=_line(event.accession_number),
+        order_number=_line(event.order_number),
+        workitem_uid=_line(event.workitem_uid),
+        destination=_line(event.destination),
+    )
 
 
 def _line(text: str) -> str:
