@@ -84,8 +84,8 @@ class WireWarning:
         return self.text_by_operation.get(operation, self.text)
 
 
-_UNCLAIMED = {Operation.UPDATE: "The target URI did not reference a claimed Workitem."}
-_REJECTED = {
+_UNCLAIMED: Mapping[str, str] = {Operation.UPDATE: "The target URI did not reference a claimed Workitem."}
+_REJECTED: Mapping[str, str] = {
     Operation.UPDATE: "The submitted request is inconsistent with the current state of the Workitem.",
     Operation.CHANGE_STATE: "The submitted request is inconsistent with the state of the UPS Instance.",
 }
@@ -164,4 +164,4 @@ def refusal_text(code: R, operation: str, *, transaction_uid: str = "") -> str:
     """
     if code is R.WRONG_TRANSACTION_UID and operation == Operation.CHANGE_STATE:
         return TRANSACTION_UID_INCORRECT if transaction_uid else TRANSACTION_UID_MISSING
-    return STATUSES[code].text_by_operation.get(operation) or _REJECTED.get(Operation(operation), "")
+    return STATUSES[code].text_by_operation.get(operation) or _REJECTED.get(operation, "")

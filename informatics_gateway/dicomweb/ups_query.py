@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The query of a workitem search: PS3.18 8.3 and 11.9, from text to keys, with every fault.
+
+Unknown parameters are ignored as 8.3 asks; a known one with a bad value is a fault.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from pydicom.datadict import tag_for_keyword
+
+from profiles.dicom_json import DicomJson
+from profiles.faults import Fault
+from profiles.ups.dataset import MAX_DEPTH, entry, path_of
+from profiles.ups.matching import key_faults
+from task_manager.ports import WorkitemQuery
+
+MAX_RESULTS = 500
+"""Results are never more, whatever limit is asked."""
+
+DEFAULT_RESULTS = 100
+MAX_PARAMETERS = 200
+_FURTHEST_OFFSET = 2**31 - 1
+
+UNSUPPORTED_MODES = {
+    "fuzzymatching": (
+        "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+    ),
+    "emptyvaluematching": (
+        "The emptyvaluematching parameter is not supported. Empty Value Matching has not been performed."
+    ),
+    "multiplevaluematching": (
+        "The multiplevaluematching parameter is not supported. "
+        "Multiple Value Matching has not been performed."
+    ),
+}
+"""Parameter to the Warning text of PS3.18 8.3.4 when it is asked for."""
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+_KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+_LOST_PLUS = re.compile(r"(?<=\d) (?=\d{4}(?:-|$))")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A search as asked.
+
+    Attributes
+    ----------
+    query
+        Keys and page, the limit already the server's.
+    asked
+        Top-level tags to be returned besides those always returned.
+    everything
+        Whether all attributes are to be returned.
+    warnings
+        Texts of the Warning headers that the answer must carry.
+    """
+
+    query: WorkitemQuery
+    asked: frozenset[str]
+    everything: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reading:
+    keys: DicomJson = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    included: list[str] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    seen: set[tuple[str, ...]] = field(default_factory=set)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def parse_search(query: str) -> Search | tuple[Fault, ...]:
+    """The search that a raw query string asks for, or all that is wrong with it."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        return (Fault("", "the query is not percent-encoded UTF-8"),)
+    except ValueError:
+        return (Fault("", f"the query has more than {MAX_PARAMETERS} parameters"),)
+    reading = _Reading()
+    for name, value in pairs:
+        _read(name, value, reading)
+    reading.faults += key_faults(reading.keys)
+    everything = "all" in reading.included
+    if everything and len(reading.included) > 1:
+        reading.faults.append(Fault("includefield", "all stands alone"))
+    if reading.faults:
+        return tuple(reading.faults)
+    return Search(
+        query=WorkitemQuery(
+            matching=reading.keys,
+            offset=min(reading.numbers.get("offset", 0), _FURTHEST_OFFSET),
+            limit=min(reading.numbers.get("limit", DEFAULT_RESULTS), MAX_RESULTS),
+        ),
+        asked=frozenset(reading.asked),
+        everything=everything,
+        warnings=tuple(reading.warnings),
+    )
+
+
+def _read(name: str, value: str, reading: _Reading) -> None:
+    if name in ("limit", "offset"):
+        _read_number(name, value, reading)
+    elif name in UNSUPPORTED_MODES:
+        if value not in ("true", "false"):
+            reading.faults.append(Fault(name, "must be true or false"))
+        elif value == "true":
+            reading.warnings.append(UNSUPPORTED_MODES[name])
+    elif name == "includefield":
+        _read_included(value, reading)
+    else:
+        path = attribute_path(name)
+        if path is not None:
+            _read_key(path, value, reading)
+
+
+def _read_number(name: str, value: str, reading: _Reading) -> None:
+    if name in reading.numbers:
+        reading.faults.append(Fault(name, "is given more than once"))
+    elif not (value.isascii() and value.isdigit() and len(value) <= 18):
+        reading.faults.append(Fault(name, "must be an unsigned whole number"))
+    else:
+        reading.numbers[name] = int(value)
+
+
+def _read_included(value: str, reading: _Reading) -> None:
+    for name in filter(None, value.split(",")):
+        reading.included.append(name)
+        path = attribute_path(name)
+        if path is not None:
+            reading.asked.add(path[0])
+        elif name != "all":
+            reading.faults.append(Fault("includefield", "names no attribute by keyword or tag"))
+
+
+def attribute_path(name: str) -> tuple[str, ...] | None:
+    """The tags that a dotted path of keywords or tags names; None if it is no attribute."""
+    parts = name.split(".")
+    if len(parts) > MAX_DEPTH:
+        return None
+    path = []
+    for part in parts:
+        if _TAG.fullmatch(part):
+            path.append(part.upper())
+            continue
+        tag = tag_for_keyword(part) if _KEYWORD.fullmatch(part) else None
+        if tag is None:
+            return None
+        path.append(f"{tag:08X}")
+    return tuple(path)
+
+
+def _read_key(path: tuple[str, ...], value: str, reading: _Reading) -> None:
+    named = ".".join(path_of(tag) for tag in path)
+    if path in reading.seen:
+        reading.faults.append(Fault(named, "is given more than once"))
+        return
+    reading.seen.add(path)
+    reading.asked.add(path[0])
+    if any("SQ" not in entry(tag).vrs for tag in path[:-1]):
+        reading.faults.append(Fault(named, "leads through an attribute that is no sequence"))
+        return
+    level = reading.keys
+    for tag in path[:-1]:
+        sequence = level.setdefault(tag, {"vr": "SQ"})
+        level = sequence.setdefault("Value", [{}])[0]
+    vrs = entry(path[-1]).vrs
+    vr = vrs[0] if vrs else "UN"
+    if vr == "SQ":
+        if value:
+            reading.faults.append(Fault(named, "is a sequence; match an attribute of its items"))
+        level.setdefault(path[-1], {"vr": "SQ"})
+    elif any(ord(character) < 32 for character in value):
+        reading.faults.append(Fault(named, "holds a control character"))
+    else:
+        level[path[-1]] = _element(vr, value)
+
+
+def _element(vr: str, value: str) -> DicomJson:
+    if not value:
+        return {"vr": vr}
+    if vr == "UI":
+        return {"vr": vr, "Value": [uid for uid in re.split(r"[,\\]", value) if uid]}
+    if vr == "DT":
+        value = _LOST_PLUS.sub("+", value)
+    return {"vr": vr, "Value": [value]}
