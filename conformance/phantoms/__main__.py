@@ -9,8 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from conformance.phantoms.chest import ChestPhantom, Plane, make_ct_chest
-from conformance.phantoms.ct_files import series_instance_uid, study_instance_uid, write_series
+from conformance.phantoms.ct_files import (
+    series_instance_uid,
+    sop_instance_uids,
+    study_instance_uid,
+    write_series,
+)
 from profiles.uids import is_uid
 
 
@@ -36,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     chest.add_argument("--study-description", default=default.study_description)
     chest.add_argument("--series-description", default=default.series_description)
     chest.add_argument("--study-uid", default="")
+    chest.add_argument("--truth-masks", type=Path, help="npz file for the lungs' mask, by SOP Instance UID")
     return parser
 
 
@@ -67,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     files = write_series(series, given.out)
+    if given.truth_masks:
+        lungs = series.left | series.right
+        np.savez_compressed(given.truth_masks, lungs=lungs, sop_instance_uids=sop_instance_uids(series))
     truth = {
         "study_instance_uid": study_instance_uid(series),
         "series_instance_uid": series_instance_uid(series),
