@@ -71,7 +71,7 @@ class StagedFile:
         """
         try:
             os.fsync(self._descriptor)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise StoreError("an object cannot be made durable") from error
         self._close()
 

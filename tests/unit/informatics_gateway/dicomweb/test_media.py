@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Media types and Accept headers as clients write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from informatics_gateway.dicomweb.media import MediaType, accepts_json, parse_accept, parse_media_type
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", MediaType("")),
+        ("Application/DICOM", MediaType("application/dicom")),
+        (
+            'multipart/related; type="application/dicom"; boundary="a;b,c"',
+            MediaType("multipart/related", (("type", "application/dicom"), ("boundary", "a;b,c"))),
+        ),
+        ("multipart/related;BOUNDARY=x-y", MediaType("multipart/related", (("boundary", "x-y"),))),
+        ("text/plain; ;;=; a", MediaType("text/plain")),
+        ("a/b; x=", MediaType("a/b", (("x", ""),))),
+    ],
+)
+def test_media_type(text: str, expected: MediaType) -> None:
+    assert parse_media_type(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["*/*"]),
+        ("a/b, c/d", ["a/b", "c/d"]),
+        ("a/b; q=0.5, c/d", ["c/d", "a/b"]),
+        ("a/b; q=0, c/d", ["c/d"]),
+        ("a/b; q=much", ["a/b"]),
+        ('multipart/related; type="x,y", a/b', ["multipart/related", "a/b"]),
+        (",,", ["*/*"]),
+    ],
+)
+def test_accept(text: str, names: list[str]) -> None:
+    assert [kind.name for kind in parse_accept(text)] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("application/dicom+json", True),
+        ("application/json", True),
+        ("*/*", True),
+        ("", True),
+        ("application/dicom+xml", False),
+        ("application/dicom+json;q=0", False),
+    ],
+)
+def test_json_is_acceptable(text: str, accepted: bool) -> None:
+    assert accepts_json(parse_accept(text)) is accepted
