@@ -2,8 +2,8 @@
 """Checks of a result set against its source images that no validator of single objects makes.
 
 What is checked: references resolve, tracking agrees, one algorithm is named everywhere, patient, study and
-frame of reference are the source's, observation UIDs are unique, volumes agree with the voxels, and labels name
-no patient.
+frame of reference are the source's, observation UIDs are unique, volumes agree with the voxels, and labels do
+not name the patient.
 """
 
 from __future__ import annotations
@@ -81,12 +81,16 @@ def _header_faults(name: str, result: Dataset, sources: Sequence[Dataset]) -> It
             same = str(result.get(keyword) or "") == str(source.get(keyword) or "")
         if not same:
             yield Fault(f"{name}.{keyword}", "must be that of the source images")
-    identity = f"{text(source, 'PatientName')} {text(source, 'PatientID')}".casefold()
-    secrets = {word for word in re.findall(r"\w+", identity) if len(word) > 3}
+    name_words = _words(text(source, "PatientName"))
     for holder in (result, *items(result, "SegmentSequence")):
         for keyword in _LABELS:
-            if secrets & set(re.findall(r"\w+", text(holder, keyword).casefold())):
+            label = _words(text(holder, keyword))
+            if (name_words and name_words <= label) or _words(text(source, "PatientID")) & label:
                 yield Fault(f"{name}.{keyword}", "must not name the patient")
+
+
+def _words(label: str) -> set[str]:
+    return {word for word in re.findall(r"\w+", label.casefold()) if len(word) > 3}
 
 
 def _reference_faults(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, tzinfo
 from importlib.metadata import version
 
 from highdicom.sr import CodedConcept
@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from profiles import codes
+from profiles.air.items import offset_of, text
 from profiles.air.model import AlgorithmIdentity, Analysis, ResultContext
 from profiles.codes import Code
 from profiles.uids import derived_uid
@@ -65,11 +66,7 @@ def tracking_uid(context: ResultContext, algorithm: AlgorithmIdentity, label: st
 
 def zone_of(source: Dataset) -> tzinfo | None:
     """The zone that TimezoneOffsetFromUTC gives to times without one; None if absent (PS3.3 C.12.1)."""
-    text = str(source.get("TimezoneOffsetFromUTC") or "").strip()
-    if len(text) != 5 or text[0] not in "+-" or not text[1:].isdigit():
-        return None
-    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
-    return timezone(offset if text[0] == "+" else -offset) if offset < timedelta(hours=24) else None
+    return offset_of(text(source, "TimezoneOffsetFromUTC"))
 
 
 def dicom_datetime(moment: datetime) -> str:
@@ -174,9 +171,9 @@ def _write_patient_and_study(result: Dataset, source: Dataset, context: ResultCo
         "AccessionNumber": context.accession_number,
         "ReferringPhysicianName": context.referring_physician_name,
     }
-    for keyword, text in asked.items():
-        if text or keyword not in source:
-            setattr(result, keyword, text or None)
+    for keyword, value in asked.items():
+        if value or keyword not in source:
+            setattr(result, keyword, value or None)
         else:
             result.add(copy.deepcopy(source[keyword]))
 
@@ -242,7 +239,7 @@ def _write_character_set(result: Dataset, source: Dataset) -> None:
     if not terms or terms == ["ISO_IR 6"]:
         encodings = ["ascii"]
     own = _texts(result) - _texts(source)
-    characters = {character for text in own for character in text if not character.isascii()}
+    characters = {character for each in own for character in each if not character.isascii()}
     if any(not any(_encodes(character, encoding) for encoding in encodings) for character in characters):
         result.SpecificCharacterSet = "ISO_IR 192"
     elif terms:

@@ -142,6 +142,8 @@ def library_sources(sources: Sequence[Dataset]) -> list[Dataset]:
                 carrier.add(copy.copy(source[keyword]))
         for keyword in _EMPTY_FOR_LIBRARY:
             setattr(carrier, keyword, None)
+        if not carrier.get("SliceThickness"):
+            carrier.SliceThickness = 1  # read, then overruled by the pixel measures given
         carrier.FrameOfReferenceUID = str(sources[0].FrameOfReferenceUID)
         carriers.append(carrier)
     return carriers
