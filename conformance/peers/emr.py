@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -182,6 +184,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0 takes any free one")
     parser.add_argument("--endpoint-file", type=Path, help="JSON file that says where the EMR listens")
     options = parser.parse_args(arguments)
+    for stop in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again once it has closed
+        signal.signal(stop, _exit)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", options.port))
@@ -196,6 +200,10 @@ def main(arguments: list[str] | None = None) -> int:
             if options.endpoint_file:
                 options.endpoint_file.unlink(missing_ok=True)
     return 0
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _write_endpoint(path: Path, base_url: str) -> None:

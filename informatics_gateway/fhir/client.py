@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import orjson
 import pydicom
 
 from informatics_gateway.fhir.answer import TransactionResult, check_response, json_object, refusal
-from profiles.air.read import ReportError, read_report
+from profiles.air.model import ReportContent
+from profiles.air.read import REPORT_SOP_CLASSES, ReportError, read_report
 from profiles.faults import Fault
 from profiles.fhir.bundle import result_bundle
 from profiles.fhir.identifiers import FhirIdentity
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-_SR_SOP_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
 _TOKEN = re.compile(r"[!-~]{1,8192}")
 
 
@@ -228,21 +228,29 @@ def shipment_bundle(shipment: Shipment, identity: FhirIdentity) -> Json:
         If there is no SR, or it is not one Airway can read.
     """
     reports = [
-        path
+        (path, instance.size)
         for instance, path in zip(shipment.instances, shipment.paths, strict=True)
-        if instance.sop_class_uid.startswith(_SR_SOP_CLASSES)
+        if instance.sop_class_uid in REPORT_SOP_CLASSES
     ]
     if not reports:
         raise FinalDeliveryError("the shipment holds no structured report")
+    content = _stored_content(*reports[-1], identity.time_zone or UTC)
+    return result_bundle(content, shipment.workitem, settings=identity)
+
+
+def _stored_content(path: Path, size: int, zone: tzinfo) -> ReportContent:
     try:
-        content = read_report(pydicom.dcmread(reports[-1]), identity.time_zone or UTC)
+        complete = path.stat().st_size == size
+        content = read_report(pydicom.dcmread(path), zone) if complete else None
     except OSError as error:
         raise RetryableDeliveryError("the structured report cannot be read from disk") from error
     except ReportError as error:
         raise FinalDeliveryError(f"the structured report cannot be told in FHIR: {error}") from error
     except Exception as error:  # the bytes are of others; pydicom raises nearly anything on bad ones
         raise FinalDeliveryError("the structured report is no readable DICOM file") from error
-    return result_bundle(content, shipment.workitem, settings=identity)
+    if content is None:  # cut short it may still read as a report, with fewer results
+        raise FinalDeliveryError("the structured report is not as long as when it was stored")
+    return content
 
 
 def _is_loopback(host: str) -> bool:
