@@ -78,10 +78,11 @@ def test_messages_share_a_connection_that_ends_with_close_notify(server: TlsServ
 
 @pytest.mark.parametrize("politely", [True, False], ids=["close_notify", "cut"])
 def test_a_peer_that_ended_the_connection_is_found_before_writing(server: TlsServer, politely: bool) -> None:
-    ended = threading.Event()
+    written, ended = threading.Event(), threading.Event()
 
     def read_one_and_end(connection: ssl.SSLSocket) -> bytes:
         heard = connection.recv(65536)
+        assert written.wait(10)
         connection.setblocking(False)
         if politely:
             with contextlib.suppress(ssl.SSLWantReadError):  # sent; the answer to it is not awaited
@@ -93,6 +94,7 @@ def test_a_peer_that_ended_the_connection_is_found_before_writing(server: TlsSer
     heard = server.converse(read_one_and_end, read_to_the_end)
     transport = server.transport()
     transport.write(b"one")
+    written.set()
     assert ended.wait(10)
     transport.write(b"two")
     transport.close()
