@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
@@ -219,3 +220,11 @@ def test_time_is_utc_with_milliseconds() -> None:
 def test_the_event_id_can_be_another() -> None:
     message = audit_message(EVENT, source_id="x", event_id=Code("SOLE", "urn:ihe:rad", "Event"))
     assert b'codeSystemName="urn:ihe:rad"' in message
+
+
+def test_the_documented_events_are_these() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "concepts" / "events.md").read_text(encoding="utf-8")
+    rows = {
+        tuple(cell.strip() for cell in line.split("|")[1:3]) for line in page.split("\n") if "| RID" in line
+    }
+    assert rows == {(kind.value, name) for kind, name in EVENT_NAMES.items()}
