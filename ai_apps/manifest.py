@@ -24,7 +24,7 @@ from profiles.uids import is_uid
 _SIZE_LIMIT = 256 * 1024
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ENTRY = re.compile(r"(\./)?[A-Za-z_][\w./]*:[A-Za-z_]\w*")
+_ENTRY = re.compile(r"(\./)?[A-Za-z_.][\w./]*:[A-Za-z_]\w*")
 
 
 class ManifestError(Exception):
