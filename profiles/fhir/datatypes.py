@@ -91,9 +91,13 @@ def _human_name(group: str) -> Json:
 
 
 def coding(code: Code, settings: FhirIdentity) -> Json | None:
-    """The Coding of a coded concept, or None if its scheme has no system."""
+    """The Coding of a coded concept, or None if its scheme has no system.
+
+    It has no display: an SR may give any meaning (PS3.3 8.3), while receivers check displays and refuse
+    others than the code system's. The meaning is the text of the concept.
+    """
     system = settings.code_system(code.scheme)
-    return {"system": system, "code": code.value, "display": code.meaning} if system else None
+    return {"system": system, "code": code.value} if system else None
 
 
 def concept(code: Code, settings: FhirIdentity, *others: Code, text: str = "") -> Json:

@@ -123,8 +123,8 @@ def observation_identifier(uid: str) -> Json:
 
 def typed(code: Code, settings: FhirIdentity) -> Json:
     """An identifier type from a coded concept."""
-    coding = {"system": settings.code_system(code.scheme), "code": code.value, "display": code.meaning}
-    return {"coding": [coding]}
+    coding = {"system": settings.code_system(code.scheme), "code": code.value}
+    return {"coding": [coding], "text": code.meaning}
 
 
 def order_identifier(kind: str, value: str, system: str) -> Json:

@@ -7,13 +7,16 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from conformance.validators.fhir import model_faults, r4_faults
 from profiles import codes
 from profiles.air.model import ReportContent, ReportedEvaluation
+from profiles.air.read import read_report
 from profiles.dicom_json import DicomJson
 from profiles.fhir.bundle import result_bundle
 from profiles.fhir.identifiers import FhirIdentity
@@ -120,3 +123,17 @@ def test_bundle_fits_the_r4_models(report: ReportContent, work: DicomJson) -> No
 @pytest.mark.parametrize(("report", "work"), CASES.values(), ids=CASES.keys())
 def test_bundle_passes_all_three_gates(report: ReportContent, work: DicomJson) -> None:
     assert r4_faults(result_bundle(report, work, settings=SITE)) == []
+
+
+@pytest.mark.peers
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [("dcmqi", 28), ("highdicom/sr_document.dcm", 7), ("highdicom/sr_document_with_multiple_groups.dcm", 15)],
+)
+def test_reports_of_others_become_valid_r4(shared_data: Path, name: str, entries: int) -> None:
+    place = shared_data / "seg-sr-rt-from-others" / name
+    (path,) = [place] if place.is_file() else place.rglob("sr.dcm")
+    bundle = result_bundle(read_report(dcmread(path)), {}, settings=SITE)
+    assert len(bundle["entry"]) == entries
+    assert r4_faults(bundle) == []

@@ -143,9 +143,9 @@ def test_concept_of_a_private_scheme_is_text_only() -> None:
     assert concept(codes.Code("X1", "99OTHER", ""), SITE) == {"text": "X1"}
 
 
-def test_concept_keeps_the_code_and_may_say_more() -> None:
+def test_concept_keeps_the_code_and_may_say_more_but_claims_no_display() -> None:
     assert concept(codes.LUNG, SITE, text="Lung, left") == {
-        "coding": [{"system": "http://snomed.info/sct", "code": "39607008", "display": "Lung"}],
+        "coding": [{"system": "http://snomed.info/sct", "code": "39607008"}],
         "text": "Lung, left",
     }
 

@@ -106,7 +106,7 @@ def test_issuers_and_procedure_code_are_read() -> None:
     ]
     code = service_request_entry(procedure, PATIENT, SITE).resource["code"]
     assert code == {
-        "coding": [{"system": "http://loinc.org", "code": "24627-2", "display": "CT Chest"}],
+        "coding": [{"system": "http://loinc.org", "code": "24627-2"}],
         "text": "CT Thorax",
     }
     accession = accession_identifier(content(), [procedure], SITE)
