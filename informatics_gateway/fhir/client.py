@@ -209,8 +209,8 @@ class FhirDeliverer:
                 "action": "fhir.delivered",
                 "destination": shipment.destination,
                 "workitem_uid": shipment.workitem_uid,
-                "created": result.created,
-                "found": result.found,
+                "resources_created": result.created,
+                "resources_found": result.found,
             },
         )
         summary = f"FHIR transaction: {result.created} created, {result.found} already there"
