@@ -125,6 +125,11 @@ class PeerProcess:
             raise PeerFailedError(f"{self.name} was not started")
         return self._process.pid
 
+    @property
+    def exit_status(self) -> int | None:
+        """Status the process ended with, negative for a signal; None while it runs or was not started."""
+        return self._process.poll() if self._process is not None else None
+
     def log_tail(self) -> str:
         """Return the end of what the process wrote."""
         if not self.log_path.exists():
@@ -165,8 +170,7 @@ class PeerProcess:
             self.stop()
             raise PeerFailedError(f"{error}\n{self.log_tail()}") from error
         if not self.running:
-            status = self._process.returncode if self._process else None
-            raise PeerFailedError(f"{self.name} ended with status {status}\n{self.log_tail()}")
+            raise PeerFailedError(f"{self.name} ended with status {self.exit_status}\n{self.log_tail()}")
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Ask the process to end, then end its whole group; safe to call twice."""
