@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from profiles.air.items import numbers, whole_number
 from profiles.faults import Fault
 
 _SAME = 1e-4
@@ -91,15 +92,6 @@ def _offsets(positions: NDArray[np.float64], orientation: NDArray[np.float64]) -
     return offsets
 
 
-def numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
-    """The `count` finite numbers of an attribute; None if it holds anything else."""
-    try:
-        found = [float(value) for value in dataset[keyword].value]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return found if len(found) == count and bool(np.isfinite(found).all()) else None
-
-
 def _geometry_faults(index: int, source: Dataset) -> list[Fault]:
     faults = []
     for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
@@ -107,9 +99,9 @@ def _geometry_faults(index: int, source: Dataset) -> list[Fault]:
         if found is None or (keyword == "PixelSpacing" and min(found) <= 0):
             faults.append(Fault(f"sources[{index}].{keyword}", f"must hold {count} usable numbers"))
     for keyword in ("Rows", "Columns"):
-        if not isinstance(source.get(keyword), int) or not 0 < source[keyword].value <= 65535:
+        if not 0 < (whole_number(source, keyword) or 0) <= 65535:
             faults.append(Fault(f"sources[{index}].{keyword}", "must be a size in pixels"))
-    if int(source.get("NumberOfFrames") or 1) > 1:
+    if (whole_number(source, "NumberOfFrames") or 1) > 1:
         faults.append(Fault(f"sources[{index}].NumberOfFrames", "only single-frame images form a grid"))
     return faults
 
@@ -137,12 +129,13 @@ def grid_of(sources: Sequence[Dataset]) -> Grid:
     if faults:
         raise ResultError(faults)
     first = sources[0]
+    size = [whole_number(first, keyword) or 0 for keyword in ("Rows", "Columns")]
     orientation = np.array(numbers(first, "ImageOrientationPatient", 6))
     spacing = np.array(numbers(first, "PixelSpacing", 2))
     if not np.allclose([np.linalg.norm(orientation[:3]), np.linalg.norm(orientation[3:])], 1, atol=1e-3):
         faults.append(Fault("sources[0].ImageOrientationPatient", "must hold two unit vectors"))
     for i, source in enumerate(sources[1:], start=1):
-        if (source.Rows, source.Columns) != (first.Rows, first.Columns):
+        if [whole_number(source, keyword) for keyword in ("Rows", "Columns")] != size:
             faults.append(Fault(f"sources[{i}].Rows", "must be as in the first image"))
         for keyword, expected in (("ImageOrientationPatient", orientation), ("PixelSpacing", spacing)):
             found = np.array(numbers(source, keyword, len(expected)))
@@ -158,8 +151,8 @@ def grid_of(sources: Sequence[Dataset]) -> Grid:
     return Grid(
         positions_mm=positions,
         orientation=orientation,
-        rows=int(first.Rows),
-        columns=int(first.Columns),
+        rows=size[0],
+        columns=size[1],
         row_spacing_mm=float(spacing[0]),
         column_spacing_mm=float(spacing[1]),
         step_mm=float(np.mean(gaps)) if even else None,

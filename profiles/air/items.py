@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sr._snomed_dict import mapping as _snomed
 
@@ -24,8 +25,8 @@ _UNREADABLE = (
     AttributeError,
     KeyError,
     NotImplementedError,
-    OverflowError,
     ArithmeticError,
+    BytesLengthException,
 )
 _DATE_TIME = re.compile(r"(\d{8})(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,6}))?\s*([+-]\d{4})?")
 
@@ -65,6 +66,15 @@ def whole_number(dataset: Dataset, keyword: str) -> int | None:
     """The attribute as an integer."""
     value = number(dataset, keyword)
     return int(value) if value is not None and value.is_integer() else None
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
+    """The attribute as exactly `count` finite numbers."""
+    try:
+        found = [float(value) for value in dataset[keyword].value]
+    except _UNREADABLE:
+        return None
+    return found if len(found) == count and all(math.isfinite(value) for value in found) else None
 
 
 def code(dataset: Dataset, keyword: str) -> Code | None:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from profiles.air.grid import Grid, ResultError, grid_of, numbers
-from profiles.air.items import items, text, whole_number
+from profiles.air.grid import Grid, ResultError, grid_of
+from profiles.air.items import items, numbers, text, whole_number
 from profiles.faults import Fault
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
