@@ -20,6 +20,8 @@ from pathlib import Path
 
 import httpx
 
+from profiles.faults import Fault
+
 _RETRYABLE = frozenset({401, 408, 425, 429})  # 401: a token expired and will be renewed
 _BODY_LIMIT = 16 * 1024 * 1024
 _FAULT_LIMIT = 50
@@ -43,10 +45,10 @@ class RejectedError(WebError):
     warning
         Text of the Warning header (PS3.18 8.3.4), empty if there was none.
     faults
-        Explanations of the peer's body, where it sent JSON with ``faults``.
+        What the peer's body lists as ``faults`` with ``path`` and ``message``.
     """
 
-    def __init__(self, status: int, warning: str = "", faults: tuple[str, ...] = ()) -> None:
+    def __init__(self, status: int, warning: str = "", faults: tuple[Fault, ...] = ()) -> None:
         self.status = status
         self.warning = warning
         self.faults = faults
@@ -192,10 +194,15 @@ def _limited(response: httpx.Response) -> bytes:
     return bytes(content)
 
 
-def _faults(content: bytes) -> tuple[str, ...]:
+def _faults(content: bytes) -> tuple[Fault, ...]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return ()
     faults = document.get("faults") if isinstance(document, dict) else None
-    return tuple(str(fault)[:500] for fault in faults[:_FAULT_LIMIT]) if isinstance(faults, list) else ()
+    listed = faults[:_FAULT_LIMIT] if isinstance(faults, list) else []
+    return tuple(
+        Fault(str(fault.get("path", ""))[:500], str(fault.get("message", ""))[:500])
+        for fault in listed
+        if isinstance(fault, dict)
+    )
