@@ -13,6 +13,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydicom.uid import AllTransferSyntaxes
@@ -168,6 +169,11 @@ class _PromptSocket(socket.socket):
         if hasattr(socket, "TCP_QUICKACK"):
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
+
+    def shutdown(self, how: int) -> None:
+        """As the library expects: a peer that hung up first is no error, or the socket stays open."""
+        with suppress(OSError):
+            super().shutdown(how)
 
 
 class _Listener(ThreadedAssociationServer):

@@ -160,16 +160,28 @@ def _association(contexts: list[tuple[str, str]], address: DicomAddress, timeout
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = timeout_s
     entity.network_timeout = timeout_s
+    connections: list[socket.socket] = []
     association = entity.associate(
         address.host,
         address.port,
         contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
         ae_title=address.called_ae_title,
         max_pdu=0,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections])],
     )
+    try:
+        _check_established(association)
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+        for connection in connections:
+            connection.close()  # the library leaves it open when the peer hung up first
+
+
+def _check_established(association: Any) -> None:
     if association.is_rejected:
-        answer: Any = association.acceptor.primitive
+        answer = association.acceptor.primitive
         kind = RetryableDeliveryError if answer.result == _TRANSIENT else FinalDeliveryError
         raise kind(
             f"association rejected: result {answer.result}, source {answer.result_source}, "
@@ -179,14 +191,10 @@ def _association(contexts: list[tuple[str, str]], address: DicomAddress, timeout
         if association.rejected_contexts and not association.accepted_contexts:
             raise FinalDeliveryError("the peer accepts none of the SOP classes and transfer syntaxes")
         raise RetryableDeliveryError("no association: connection refused, timed out or aborted")
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
 
 
-def _send_at_once(event: Any) -> None:
+def _prepare(event: Any, connections: list[socket.socket]) -> None:
     """Command and data set are two writes: Nagle's algorithm would hold the second back."""
     connection = event.assoc.dul.socket.socket
+    connections.append(connection)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
