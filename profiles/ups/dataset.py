@@ -119,20 +119,21 @@ def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList)
     return dict(sorted(attributes.items()))
 
 
-def _vr(key: str, given: object, path: str, found: FaultList) -> str:
+def _vr(key: str, given: object) -> str:
+    """The VR to read an element by: the dictionary's; the one given where it has none, empty if none is."""
     known = entry(key).vrs
     if given in known:
         return str(given)
     if known:
         return known[0]
-    if not isinstance(given, str) or given not in ALL_VRS:
-        found.add(path, "is not in the data dictionary and needs a vr")
-        return "UN"
-    return given
+    return given if isinstance(given, str) and given in ALL_VRS else ""
 
 
 def _read_element(key: str, raw: dict[Any, Any], path: str, depth: int, found: FaultList) -> DicomJson:
-    vr = _vr(key, raw.get("vr"), path, found)
+    vr = _vr(key, raw.get("vr"))
+    if not vr:
+        found.add(path, "is not in the data dictionary and needs a vr")
+        return {"vr": "UN"}
     if not _MEMBERS.issuperset(raw):
         found.add(path, "has members besides vr, Value, InlineBinary and BulkDataURI")
     if "BulkDataURI" in raw:

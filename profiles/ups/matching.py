@@ -87,11 +87,10 @@ def parse_range(vr: str, text: str) -> Range | None:
 
 
 def _name_groups(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        groups = [str(value.get(group) or "") for group in _GROUPS]
-    else:
-        groups = str(value).split("=")
-    return [group.rstrip("^ ").casefold() for group in groups]
+    text = (
+        "=".join(str(value.get(group) or "") for group in _GROUPS) if isinstance(value, dict) else str(value)
+    )
+    return [group.rstrip("^ ").casefold() for group in text.split("=")]
 
 
 def _name_matches(key: Any, stored: Any) -> bool:
@@ -171,6 +170,8 @@ def _item_matches(item: DicomJson, keys: DicomJson, rows: tuple[Row, ...]) -> bo
         stored = _values(item.get(key))
         if vr == "SQ":
             nested = row.items if row is not None else ()
+            if not isinstance(wanted[0], dict):
+                return False
             if not any(_item_matches(one, wanted[0], nested) for one in stored):
                 return False
         elif not any(

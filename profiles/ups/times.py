@@ -91,4 +91,4 @@ def dicom_datetime(moment: datetime) -> str:
     """
     moment = moment.astimezone(UTC)
     fraction = f".{moment.microsecond:06d}" if moment.microsecond else ""
-    return f"{moment:%Y%m%d%H%M%S}{fraction}+0000"
+    return f"{moment.year:04d}{moment:%m%d%H%M%S}{fraction}+0000"
