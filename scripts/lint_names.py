@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("profiles", "task_manager", "informatics_gateway", "ai_apps", "conformance")
-CHECKED_FOLDERS = (*PACKAGES, "benchmarks", "scripts", "tests")
+CHECKED_FOLDERS = (*PACKAGES, "benchmarks", "deploy", "scripts", "tests")
 PURE_ROOMS = ("profiles", "task_manager")
 NOT_PURE = ("task_manager/store/", "task_manager/worker.py")
 
