@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.phantoms import ChestPhantom, datasets, make_ct_chest
 from profiles.dicom_json import element, merged
 from profiles.order import Priority
 from task_manager.rules.evaluate import effective_priority, evaluate
@@ -272,6 +273,33 @@ def test_priority_is_the_rules_then_the_orders_then_medium() -> None:
     assert effective_priority(own, ORDER) is Priority.LOW
     assert effective_priority(open_one, ORDER) is Priority.HIGH
     assert effective_priority(open_one, None) is Priority.MEDIUM
+
+
+@pytest.mark.parametrize(
+    ("slices", "change", "verdict"),
+    [
+        (24, {}, RuleVerdict.MATCHED),
+        (19, {}, RuleVerdict.NOT_MATCHED),
+        (24, {"Modality": "MR"}, RuleVerdict.NOT_MATCHED),
+        (
+            24,
+            {"BodyPartExamined": "HEAD", "SeriesDescription": "x", "StudyDescription": "x"},
+            RuleVerdict.NOT_MATCHED,
+        ),
+        (24, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, RuleVerdict.NOT_MATCHED),
+        (24, {"ImageType": None}, RuleVerdict.UNKNOWN),
+    ],
+)
+def test_default_rules_on_a_phantom(
+    slices: int, change: dict[str, object], verdict: RuleVerdict, tmp_path: Path
+) -> None:
+    for data_set in datasets(make_ct_chest(ChestPhantom(shape=(slices, 16, 16)))):
+        for keyword, value in change.items():
+            setattr(data_set, keyword, value)
+        data_set.save_as(tmp_path / f"{data_set.SOPInstanceUID}.dcm")
+    (of,) = real_studies(tmp_path).values()
+    (one,) = evaluate(load_rules(DEFAULTS), of, None)
+    assert one.verdict is verdict, render([one])
 
 
 @pytest.mark.real_data
