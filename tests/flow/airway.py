@@ -42,7 +42,17 @@ class RunningAirway:
         path = folder / "airway.yaml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         doors = ["--http", "127.0.0.1:0", "--dicom", "127.0.0.1:0", "--hl7", "127.0.0.1:0"]
-        command = [sys.executable, "-m", "informatics_gateway", "serve", "--data", self.data, "--config", path, *doors]
+        command = [
+            sys.executable,
+            "-m",
+            "informatics_gateway",
+            "serve",
+            "--data",
+            self.data,
+            "--config",
+            path,
+            *doors,
+        ]
         self._process = PeerProcess("airway", command, folder)
         self._endpoints = self.data / "endpoints.json"
 
@@ -85,7 +95,11 @@ class RunningAirway:
         """Send a folder with DCMTK's ``storescu``."""
         door = self.endpoints["dicom"]
         return storescu(
-            door["host"], door["port"], [folder], called_ae_title=door["ae_title"], calling_ae_title="CT_SCANNER"
+            door["host"],
+            door["port"],
+            [folder],
+            called_ae_title=door["ae_title"],
+            calling_ae_title="CT_SCANNER",
         )
 
     def send_order(self, order: Order, control_id: str) -> str:
@@ -114,7 +128,9 @@ class RunningAirway:
             if story and until(story):
                 return story
             time.sleep(0.1)
-        raise AssertionError(f"not within {timeout_s} s: {json.dumps(story)[:4000]}\n{self._process.log_tail()}")
+        raise AssertionError(
+            f"not within {timeout_s} s: {json.dumps(story)[:4000]}\n{self._process.log_tail()}"
+        )
 
     def wait_action(self, action: str, *, count: int = 1, timeout_s: float = FINISH_S) -> None:
         """Return as soon as the log has told `action` `count` times since the file began."""
