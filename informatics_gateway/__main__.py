@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `airway …`. Each command's work is in ``commands/``; here are only names and options."""
+"""The command line: `airway …`. Each command's work is in ``commands/``; here are only names and options.
+
+A command imports its room when it runs: the libraries behind them take seconds to load, help must not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from informatics_gateway.commands import check, demo, explain, migrate, send, serve
 from informatics_gateway.commands.console import fail
 from task_manager.errors import AirwayError, ConfigurationError
 
@@ -36,6 +38,8 @@ def serve_command(
     hl7: Annotated[str, typer.Option(help="HOST:PORT of MLLP (default 127.0.0.1:2575).")] = "",
 ) -> None:
     """Run the gateway, the task manager and a performer; port 0 takes any free port."""
+    from informatics_gateway.commands import serve
+
     serve.serve(data, config, http=http, dicom=dicom, hl7=hl7)
 
 
@@ -46,6 +50,8 @@ def demo_command(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
 ) -> None:
     """Send an order and a CT chest through the whole system and read the results back."""
+    from informatics_gateway.commands import demo
+
     raise typer.Exit(demo.run_demo(study=study, keep=keep, output=output))
 
 
@@ -57,6 +63,8 @@ def send_command(
     calling: Annotated[str, typer.Option(help="Calling AE title.")] = "AIRWAY_SEND",
 ) -> None:
     """C-STORE a folder, as a modality would."""
+    from informatics_gateway.commands import send
+
     send.send(paths, to=to, called=called, calling=calling)
 
 
@@ -67,30 +75,40 @@ def explain_command(
     config: Config = None,
 ) -> None:
     """Tell why a study did or did not run: every rule, condition, value seen and verdict."""
+    from informatics_gateway.commands import explain
+
     explain.explain(study_instance_uid, data, config)
 
 
 @app.command("apps")
 def apps_command() -> None:
     """List the installed AI apps."""
+    from informatics_gateway.commands import check
+
     check.list_apps()
 
 
 @app.command("check-config")
 def check_config_command(config: Config = None) -> None:
     """Report every fault of the configuration and the rules, with file, line and key."""
+    from informatics_gateway.commands import check
+
     check.check_config(config)
 
 
 @app.command("doctor")
 def doctor_command(data: Data = _DATA, config: Config = None) -> None:
     """Check that this machine and data folder are fit to serve."""
+    from informatics_gateway.commands import check
+
     check.doctor(data, config)
 
 
 @app.command("migrate")
 def migrate_command(data: Data = _DATA, config: Config = None) -> None:
     """Bring the database to this release's schema."""
+    from informatics_gateway.commands import migrate
+
     migrate.migrate(data, config)
 
 

@@ -15,11 +15,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import orjson
-from ai_apps.catalog import catalog
 from fastapi import FastAPI
 
+from ai_apps.catalog import catalog
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.destinations import make_deliverers, make_sinks
@@ -30,6 +31,7 @@ from informatics_gateway.http_server import HttpServer
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.settings import Role, Settings
 from profiles.faults import Fault
+from profiles.hl7.order import OrderOptions
 from task_manager.errors import ConfigurationError
 from task_manager.scheduling import AppOffer
 from task_manager.service import Service, ServiceSettings
@@ -99,20 +101,21 @@ class Application:
         if Role.PERFORMER in self._roles:
             self._start_performer()
         self._ready = True
-        self._announce(endpoints)
+        if Role.GATEWAY in self._roles:
+            self._announce(endpoints)
         return endpoints
 
     def _lock_data(self) -> None:
-        lock = self._closing.enter_context((self._data / "airway.lock").open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigurationError(
-                Fault(
-                    str(self._data),
-                    "another airway process uses this data folder; stop it or choose another --data",
+        """One process per role and data folder; the locks go with the process, however it ends."""
+        for role in sorted(self._roles):
+            lock = self._closing.enter_context((self._data / f"{role.value}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                message = (
+                    f"another process is the {role.value} of this folder; stop it or choose another --data"
                 )
-            ) from None
+                raise ConfigurationError(Fault(str(self._data), message)) from None
 
     def _make_service(self) -> Service:
         settings = self._settings
@@ -131,6 +134,8 @@ class Application:
         self._closing.callback(database.close)
         database.migrate()
         objects = FileObjectStore(self._data / "store")
+        if Role.GATEWAY in self._roles:
+            objects.sweep_incoming()
         return Service(
             database,
             objects,
@@ -166,7 +171,7 @@ class Application:
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
-        hl7 = Hl7Server(service.intake, gateway.hl7.host, gateway.hl7.port)
+        hl7 = Hl7Server(service.intake, gateway.hl7.host, gateway.hl7.port, self._order_options())
         _bound("gateway.hl7", hl7.start)
         self._closing.callback(hl7.stop)
         return {
@@ -174,6 +179,15 @@ class Application:
             "dicom": {"host": gateway.dicom.host, "port": dimse.port, "ae_title": gateway.dicom.ae_title},
             "hl7": {"host": gateway.hl7.host, "port": hl7.port},
         }
+
+    def _order_options(self) -> OrderOptions:
+        door = self._settings.gateway.hl7
+        zone = ZoneInfo(self._settings.time_zone) if self._settings.time_zone else UTC
+        return OrderOptions(
+            routine_priority=door.routine_priority,
+            patient_id_authority=door.patient_id_authority,
+            time_zone=zone,
+        )
 
     def _start_worker(self, service: Service) -> None:
         deliverers = make_deliverers(self._settings, utc_now)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from informatics_gateway.dicomweb.client import DicomWebDeliverer
 from informatics_gateway.dimse.store_scu import DicomAddress, DicomDeliverer
@@ -75,8 +76,11 @@ def _deliverer(
         case DicomWebDestination():
             return DicomWebDeliverer(destination.url, token_file=destination.token_file)
         case FhirDestination():
-            identity = FhirIdentity(**settings.fhir.model_dump())
-            endpoint = FhirEndpoint(base_url=destination.url, token_file=destination.token_file)
+            zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
+            identity = FhirIdentity(**settings.fhir.model_dump(), time_zone=zone)
+            endpoint = FhirEndpoint(
+                base_url=destination.url, token_file=destination.token_file, ca_file=destination.ca_file
+            )
             return FhirDeliverer(endpoint, identity, clock=clock)
 
 
@@ -90,6 +94,7 @@ def _sink(
             transport = TlsTransport(
                 sink.host,
                 sink.port,
+                server_name=sink.server_name,
                 ca_file=sink.ca_file,
                 certificate_file=sink.certificate_file,
                 key_file=sink.key_file,

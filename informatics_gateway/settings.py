@@ -11,8 +11,11 @@ from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from profiles.order import Priority
 
 
 class _Part(BaseModel):
@@ -24,6 +27,15 @@ AeTitle = Annotated[
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+
+
+def _known_zone(name: str) -> str:
+    if name and name not in available_timezones():
+        raise ValueError("is not a time zone of the IANA database, such as Europe/Berlin")
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Role(StrEnum):
@@ -64,6 +76,10 @@ class Hl7Door(_Part):
 
     host: str = "127.0.0.1"
     port: Port = 2575
+    routine_priority: Priority = Priority.MEDIUM
+    """What HL7 priority R becomes (PS3.3 C.30.2 by the letter: LOW)."""
+    patient_id_authority: str = ""
+    """Assigning authority whose patient id is taken where PID-3 repeats; empty takes the first."""
 
 
 class GatewaySettings(_Part):
@@ -133,6 +149,8 @@ class FhirDestination(_Part):
     kind: Literal["fhir"]
     url: str
     token_file: Path | None = None
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
 
 
 Destination = Annotated[DicomDestination | DicomWebDestination | FhirDestination, Field(discriminator="kind")]
@@ -153,6 +171,8 @@ class TlsEvents(_Part):
     kind: Literal["tls"]
     host: str
     port: Port = 6514
+    server_name: str = ""
+    """Name its certificate must have; empty takes `host`."""
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
@@ -182,7 +202,10 @@ class FhirSettings(_Part):
     accession_system: str = ""
     placer_system: str = ""
     filler_system: str = ""
+    code_systems: dict[str, str] = {}
+    """Coding scheme designator to FHIR system, added to the known ones."""
     organization_name: str = ""
+    assembler_name: str = "Airway"
 
 
 class LogSettings(_Part):
@@ -199,6 +222,9 @@ class Settings(_Part):
     ----------
     rules
         Folder of ``*.yaml`` rules, relative to the configuration file; none given takes the rules that ship.
+    time_zone
+        The site's zone, such as ``Europe/Berlin``, for DICOM and HL7 times without one; empty takes UTC for
+        orders and sends only dates of studies to FHIR.
     audit_source_id, audit_enterprise_site_id
         Audit Source Identification of every event (PS3.15 A.5).
     """
@@ -210,6 +236,7 @@ class Settings(_Part):
     performer: PerformerSettings = PerformerSettings()
     destinations: tuple[Destination, ...] = ()
     events: tuple[Events, ...] = (FileEvents(name="file", kind="file"),)
+    time_zone: ZoneName = ""
     fhir: FhirSettings = FhirSettings()
     rules: Path | None = None
     audit_source_id: str = "airway"

@@ -107,6 +107,12 @@ class StoredWorklist:
                     break
         return found
 
+    def count_workitems(self, matching: DicomJson) -> int:
+        """How many workitems match the keys."""
+        with self._database.read() as connection:
+            found = workitems.candidates(connection, searched_columns(matching))
+            return sum(1 for attributes in found if matches(matching, attributes))
+
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
     ) -> Accepted | Refused:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ai_apps.catalog import catalog
-
 from informatics_gateway.app import utc_now
 from informatics_gateway.commands.console import OUT, fail
 from informatics_gateway.configuration import configured_rules, database_url, load_settings, rules_folder

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import numpy as np
 from dicomweb_client.api import DICOMwebClient
-from profiles.air.check import check_results
 from pydicom import Dataset, dcmread
 
 from informatics_gateway.demo.scenario import DemoStudy
+from profiles.air.check import check_results
 from profiles.air.model import ReportContent
 from profiles.air.read import read_report
 from profiles.air.segments import place_segments

@@ -103,7 +103,7 @@ class DemoSystem:
         )
         return DemoAddresses(
             airway=self._await(data / "endpoints.json"),
-            archive_web=archive["http"],
+            archive_web=archive["dicom_web_url"],
             archive_dicom=(archive["dicom"]["host"], archive["dicom"]["port"]),
             emr=emr["base_url"],
         )
@@ -120,7 +120,7 @@ class DemoSystem:
                     "port": archive["dicom"]["port"],
                     "ae_title": archive["dicom"]["ae_title"],
                 },
-                {"name": "archive-web", "kind": "dicomweb", "url": archive["http"]},
+                {"name": "archive-web", "kind": "dicomweb", "url": archive["dicom_web_url"]},
                 {"name": "emr", "kind": "fhir", "url": emr["base_url"]},
             ],
             "events": [{"name": "log", "kind": "file", "path": "events.log"}],

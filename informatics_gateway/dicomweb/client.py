@@ -21,7 +21,7 @@ import httpx
 import orjson
 
 from informatics_gateway.dicomweb.media import DICOM, DICOM_JSON, MULTIPART
-from informatics_gateway.dicomweb.multipart import closing, part_head
+from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
 from profiles.dicom_json import first, items
 from profiles.faults import Fault
 from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
@@ -118,7 +118,7 @@ class DicomWebDeliverer:
     def _store(self, instance: Instance, path: Path, credentials: dict[str, str], progress: str) -> None:
         boundary = uuid4().hex
         head = part_head(boundary, f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}")
-        tail = closing(boundary)
+        tail = PART_END + closing(boundary)
         try:
             size = path.stat().st_size
             answer = self._client.post(
@@ -135,28 +135,26 @@ class DicomWebDeliverer:
             raise RetryableDeliveryError(f"{progress}; no answer ({type(error).__name__})") from error
         except (httpx.InvalidURL, OSError) as error:
             raise FinalDeliveryError(f"{progress}; the request cannot be made") from error
-        self._judge(answer, progress)
+        _judge(answer, instance.sop_instance_uid, progress)
 
-    def _judge(self, answer: httpx.Response, progress: str) -> None:
-        status = answer.status_code
-        if status >= 500 or status in _TRANSIENT_HTTP:
-            raise RetryableDeliveryError(f"{progress}; the archive answered HTTP {status}")
-        if status not in (200, 202, 409):
-            raise FinalDeliveryError(f"{progress}; the archive answered HTTP {status}")
-        reasons = _failure_reasons(answer.content)
-        if reasons is None and status == 200:
-            return  # stored, with an answer in another form than asked for
-        if reasons is None:
-            raise FinalDeliveryError(f"{progress}; HTTP {status} with an answer that cannot be read")
-        failures = [reason for reason in reasons if reason != _DUPLICATE]
-        if not failures:
-            if status == 409 and not reasons:
-                raise FinalDeliveryError(f"{progress}; HTTP 409 without a reason")
-            return
+
+def _judge(answer: httpx.Response, sop_instance_uid: str, progress: str) -> None:
+    """Return if the archive says that it has the instance (PS3.18 10.5.3)."""
+    status = answer.status_code
+    if status >= 500 or status in _TRANSIENT_HTTP:
+        raise RetryableDeliveryError(f"{progress}; the archive answered HTTP {status}")
+    if status not in (200, 202, 409):
+        raise FinalDeliveryError(f"{progress}; the archive answered HTTP {status}")
+    reasons = _failure_reasons(answer.content)
+    failures = [reason for reason in reasons if reason != _DUPLICATE]
+    if failures:
         names = ", ".join(f"{reason:04X}" for reason in failures)
         if all(0xA700 <= reason <= 0xA7FF or reason in _TRANSIENT_REASONS for reason in failures):
             raise RetryableDeliveryError(f"{progress}; the archive cannot store now: {names}")
         raise FinalDeliveryError(f"{progress}; the archive refused: {names}")
+    # the UID stands in an answer of any form, DICOM JSON or XML; an archive that found no part names none
+    if not reasons and (status == 409 or sop_instance_uid.encode() not in answer.content):
+        raise FinalDeliveryError(f"{progress}; HTTP {status} that does not confirm the instance")
 
 
 def _address_faults(base_url: str, token_file: Path | None) -> tuple[Fault, ...]:
@@ -196,18 +194,18 @@ def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
     yield tail
 
 
-def _failure_reasons(content: bytes) -> list[int] | None:
-    """The failure reasons of a Store Instances Response; None if it is not one in DICOM JSON."""
+def _failure_reasons(content: bytes) -> list[int]:
+    """The failure reasons of a Store Instances Response in DICOM JSON; none of any other answer."""
     if len(content) > _MAX_ANSWER_BYTES:
-        return None
+        return []
     try:
         parsed: Any = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return None
+        return []
     if isinstance(parsed, list):
         parsed = parsed[0] if len(parsed) == 1 else None
     if not isinstance(parsed, dict):
-        return None
+        return []
     failed = items(parsed, "FailedSOPSequence") + items(parsed, "OtherFailuresSequence")
     return [_reason(first(item, "FailureReason")) for item in failed]
 

@@ -24,7 +24,7 @@ from informatics_gateway.dicomweb.media import (
     accepts_json,
     parse_accept,
 )
-from informatics_gateway.dicomweb.multipart import closing, part_head
+from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
 from profiles.uids import is_uid
 from task_manager.errors import StoreError
 from task_manager.ports import InstanceArchive
@@ -141,17 +141,19 @@ def _many(archive: InstanceArchive, found: Sequence[Instance]) -> Response:
         part_head(boundary, f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}") for instance in found
     ]
     end = closing(boundary)
+    size = sum(map(len, heads)) + sum(sizes) + len(PART_END) * len(paths) + len(end)
 
     def body() -> Iterator[bytes]:
         for head, path in zip(heads, paths, strict=True):
             yield head
             yield from _chunks(path)
+            yield PART_END
         yield end
 
     return StreamingResponse(
         body(),
         media_type=f'{MULTIPART}; type="{DICOM}"; boundary={boundary}',
-        headers={"Content-Length": str(sum(map(len, heads)) + sum(sizes) + len(end))},
+        headers={"Content-Length": str(size)},
     )
 
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from informatics_gateway.hl7.listener import MllpListener
+from informatics_gateway.hl7.listener import ListenerLimits, MllpListener
+from profiles.hl7.order import OrderOptions
 from task_manager.ports import OrderIntake
 
 _START_S = 15.0
-_STOP_S = 15.0
+_DRAIN_S = 5.0
+_STOP_S = 25.0
 
 
 class Hl7Server:
@@ -20,11 +22,15 @@ class Hl7Server:
     ----------
     host, port
         Where to listen; port 0 takes any free one.
+    options
+        How this site reads orders.
     """
 
-    def __init__(self, intake: OrderIntake, host: str, port: int) -> None:
+    def __init__(self, intake: OrderIntake, host: str, port: int, options: OrderOptions) -> None:
         self._loop = asyncio.new_event_loop()
-        self._listener = MllpListener(intake, host=host, port=port)
+        self._listener = MllpListener(
+            intake, host=host, port=port, options=options, limits=ListenerLimits(drain_timeout_s=_DRAIN_S)
+        )
         self._thread = threading.Thread(target=self._run, name="hl7", daemon=True)
 
     @property
@@ -52,4 +58,5 @@ class Hl7Server:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
