@@ -57,6 +57,8 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERROR
+        # Threads that spin while they wait take the cores of the gateway beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = _created(content, options, use_gpu)
         self._model = model
         inputs = {tensor.name for tensor in self._session.get_inputs()}
