@@ -44,7 +44,7 @@ def ct_data_set(number: int = 1, *, study: str = STUDY, pixels: int = 512, **cha
     image.AccessionNumber = "A1"
     image.InstanceNumber = number
     image.Rows = 16
-    image.Columns = pixels // 32
+    image.Columns = min(pixels // 32, 65535)
     image.BitsAllocated = 16
     image.BitsStored = 12
     image.HighBit = 11

@@ -13,6 +13,7 @@ import email.parser
 import email.policy
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -227,6 +228,8 @@ def main(arguments: list[str] | None = None) -> int:
         server = uvicorn.Server(uvicorn.Config(create_app(files), log_level="warning", access_log=False))
         if options.endpoint_file:
             _write_endpoint(options.endpoint_file, addresses)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # uvicorn raises them again when it has stopped
         try:
             server.run(sockets=[listening])
         finally:

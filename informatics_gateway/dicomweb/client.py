@@ -117,7 +117,8 @@ class DicomWebDeliverer:
 
     def _store(self, instance: Instance, path: Path, credentials: dict[str, str], progress: str) -> None:
         boundary = uuid4().hex
-        head = part_head(boundary, f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}")
+        # no transfer-syntax parameter: Orthanc 1.10 ignores a part that has one, and answers 200
+        head = part_head(boundary, DICOM)
         tail = PART_END + closing(boundary)
         try:
             size = path.stat().st_size

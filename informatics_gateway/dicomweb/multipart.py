@@ -211,8 +211,6 @@ class MultipartParser:
 def part_head(boundary: str, content_type: str, **headers: str) -> bytes:
     """The bytes before the body of a part, which :data:`PART_END` ends.
 
-    The first boundary starts the body: Orthanc 1.10 finds no parts after a leading line end.
-
     Parameters
     ----------
     headers

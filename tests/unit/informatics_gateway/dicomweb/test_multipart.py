@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from informatics_gateway.dicomweb.multipart import (
+    PART_END,
     MultipartError,
     MultipartParser,
     PartBegan,
@@ -103,8 +104,8 @@ def test_boundaries_that_are_none(boundary: str) -> None:
     size=st.integers(1, 50),
 )
 def test_what_is_framed_is_parsed_back(bodies: list[bytes], size: int) -> None:
-    framed = b"".join(part_head("B", "application/dicom") + body for body in bodies) + closing("B")
-    assert [body for _, body in parse(framed, size)] == bodies
+    framed = b"".join(part_head("B", "application/dicom") + body + PART_END for body in bodies)
+    assert [body for _, body in parse(framed + closing("B"), size)] == bodies
 
 
 @given(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from informatics_gateway.dicomweb.multipart import closing, part_head
+from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
 from informatics_gateway.dicomweb.stow_rs import router
 from task_manager.errors import StoreError
 from tests.asgi import AsgiClient
@@ -31,7 +31,7 @@ def client(intake: FolderIntake) -> AsgiClient:
 
 
 def body(*parts: bytes, content_type: str = "application/dicom") -> bytes:
-    return b"".join(part_head("B", content_type) + part for part in parts) + closing("B")
+    return b"".join(part_head("B", content_type) + part + PART_END for part in parts) + closing("B")
 
 
 def post(client: AsgiClient, content: bytes, path: str = "", **headers: str) -> Any:
@@ -127,7 +127,8 @@ def test_refused(
 
 def test_what_was_stored_before_a_body_broke_is_told(client: AsgiClient, intake: FolderIntake) -> None:
     answer = post(
-        client, part_head("B", "application/dicom") + ct(1) + part_head("B", "application/dicom") + b"x"
+        client,
+        part_head("B", "application/dicom") + ct(1) + PART_END + part_head("B", "application/dicom") + b"x",
     )
     assert answer.status_code == 400
     assert uids(answer.json(), "00081199") == [f"{STUDY}.1.1"]
