@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -65,7 +65,7 @@ class Limits:
     """
 
     run_s: float = 1800.0
-    attempts: int = 3
+    attempts: int = 10
     grace_s: float = 10.0
     progress_s: float = 1.0
     watch_s: float = 5.0
@@ -129,13 +129,23 @@ class Execution:
         """
         try:
             self._take(claim)
-            self._run(claim)
+            self._run_whatever_happens(claim)
         except (LostError, RejectedError):
-            logger.warning("claim given up", extra=_facts(claim, "performer.dropped"))
+            logger.warning("nothing left to do for a claim", extra=_facts(claim, "performer.dropped"))
             self._claims.remove(claim)
             return False
         self._claims.remove(claim)
         return True
+
+    def _run_whatever_happens(self, claim: Claim) -> None:
+        """Run; a workitem that breaks our own code is canceled, or it would break every later start too."""
+        try:
+            self._run(claim)
+        except (LostError, RejectedError, StoppedError):
+            raise
+        except Exception as error:
+            logger.exception("workitem could not be performed", extra=_facts(claim, "performer.failed"))
+            self._give_up(claim, f"the performer failed: {type(error).__name__}", EQUIPMENT_FAILURE)
 
     def _take(self, claim: Claim) -> None:
         """Make the workitem ours, or find that it is already."""
@@ -214,7 +224,10 @@ class Execution:
             case TimedOut(timeout_s=timeout_s):
                 return self._give_up(claim, f"no result within {timeout_s:g} s", EQUIPMENT_FAILURE)
             case Canceled():
-                raise LostError if reporter.lost else StoppedError
+                if reporter.lost:
+                    raise LostError
+                self._claims.write(replace(claim, attempts=claim.attempts - 1))  # stopped by us, not failed
+                raise StoppedError
 
     def _outcome(self, folder: Path, reporter: Reporter) -> RunOutcome:
         try:

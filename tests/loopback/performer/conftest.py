@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.loopback.performer.manager import Manager, run_manager
 from tests.loopback.performer.performing import ROOT, Performing
+from tests.loopback.performer.worklist_peer import Manager, run_manager
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,7 @@ class Performing:
         *,
         station: str = "AIRWAY_GPU1",
         limits: Limits = QUICK,
+        command: tuple[str, ...] = (sys.executable, str(CHILD)),
         patience: Patience = Patience(first_s=0.02, longest_s=0.05, total_s=0.3),  # noqa: B008 - frozen
     ) -> None:
         self.stop = threading.Event()
@@ -55,7 +56,7 @@ class Performing:
             clock=now,
             limits=limits,
             patience=patience,
-            command=(sys.executable, str(CHILD)),
+            command=command,
         )
         self.performer = Performer(
             self.client,

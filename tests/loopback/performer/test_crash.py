@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.loopback.performer.child import SEG, SR
-from tests.loopback.performer.manager import Manager, wait_for
 from tests.loopback.performer.performing import Performing
+from tests.loopback.performer.worklist_peer import Manager, wait_for
 
 SCRIPT = Path(__file__).with_name("performing.py")
 

@@ -16,8 +16,8 @@ from profiles.codes import EQUIPMENT_FAILURE
 from profiles.order import Priority
 from profiles.ups.context import cancellation_update
 from tests.loopback.performer.child import SEG, SR
-from tests.loopback.performer.manager import NOW, REQUESTER, Manager, wait_for
 from tests.loopback.performer.performing import QUICK, Performing
+from tests.loopback.performer.worklist_peer import NOW, REQUESTER, Manager, wait_for
 
 
 def reason_of(manager: Manager, uid: str) -> tuple[str, str]:
@@ -250,3 +250,26 @@ def test_attempts_are_bounded(manager: Manager, performing: Performing) -> None:
         "CANCELED",
         ("110501", "no result in 3 attempts"),
     )
+
+
+def test_a_run_stopped_on_purpose_is_no_failed_attempt(manager: Manager, performing: Performing) -> None:
+    uid = manager.add_workitem(behaviour="hang")
+    worker = threading.Thread(target=performing.performer.run)
+    worker.start()
+    wait_for(lambda: any(claim.attempts for claim in performing.claims.all()))
+    performing.stop.set()
+    worker.join(20)
+    assert [claim.attempts for claim in performing.claims.all()] == [0]
+    assert manager.state(uid) == "IN PROGRESS"
+
+
+@pytest.mark.parametrize("command", [(), ("/nonexistent/program",)], ids=["our own fault", "no program"])
+def test_a_performer_that_cannot_run_anything_cancels(
+    manager: Manager, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    uid = manager.add_workitem()
+    one = Performing(manager.base_url, tmp_path / "work", command=command)
+    one.performer.perform_next()
+    one.connection.close()
+    assert (manager.state(uid), reason_of(manager, uid)[0]) == ("CANCELED", "110501")
+    assert one.claims.all() == []

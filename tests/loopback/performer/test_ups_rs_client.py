@@ -9,8 +9,8 @@ from ai_apps.performer.connection import MissingError, RejectedError, Unreachabl
 from profiles import dicom_json
 from profiles.dicom_json import element
 from profiles.ups.context import progress_update
-from tests.loopback.performer.manager import Manager
 from tests.loopback.performer.performing import Performing
+from tests.loopback.performer.worklist_peer import Manager
 
 OURS = "2.25.1001"
 
