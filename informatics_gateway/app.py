@@ -112,9 +112,7 @@ class Application:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                message = (
-                    f"another process is the {role.value} of this folder; stop it or choose another --data"
-                )
+                message = f"another process is its {role.value}; stop that or choose another --data"
                 raise ConfigurationError(Fault(str(self._data), message)) from None
 
     def _make_service(self) -> Service:

@@ -20,6 +20,8 @@ from task_manager.rules.model import RuleSet
 from task_manager.rules.nodes import Entry, FaultList, read_document
 from task_manager.rules.parse import load_rules
 
+_UNION_MEMBERS = ("dicom", "dicomweb", "fhir", "file", "tls", "udp")
+
 
 def load_settings(config: Path | None) -> Settings:
     """The settings of `config`, joined by ``destinations.yaml`` beside it; without a file, all defaults.
@@ -151,10 +153,10 @@ def _plain(entry: Entry, faults: FaultList) -> Any:
 
 
 def _fault(root: Entry | None, config: Path, error: Any) -> Fault:
+    said = list(error["loc"])
+    # The member of a discriminated union is not a key: it follows the index of a list.
     location = [
-        part
-        for part in error["loc"]
-        if part not in ("dicom", "dicomweb", "fhir", "file", "tls", "udp") or part == error["loc"][0]
+        part for before, part in zip([None, *said], said, strict=False) if not _is_member(before, part)
     ]
     entry = root
     ignored = FaultList()
@@ -169,6 +171,10 @@ def _fault(root: Entry | None, config: Path, error: Any) -> Fault:
     line = entry.line if entry is not None else 1
     key = ".".join(str(part) for part in location)
     return Fault(f"{config}:{line} {key}", str(error["msg"]))
+
+
+def _is_member(before: object, part: object) -> bool:
+    return isinstance(before, int) and part in _UNION_MEMBERS
 
 
 def _refuse(faults: list[Fault]) -> None:

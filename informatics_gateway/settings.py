@@ -50,15 +50,20 @@ class Peer(_Part):
     """A DICOM application that may be called."""
 
     ae_title: AeTitle
+    """What it is called."""
     host: str
+    """Where it listens."""
     port: Port
+    """Where it listens."""
 
 
 class HttpDoor(_Part):
     """Where HTTP listens; port 0 means any free one."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; loopback only."""
     port: Port = 8080
+    """0 takes any free one."""
     public_url: str = ""
     """How performers reach this door; empty derives it from host and port."""
 
@@ -67,15 +72,20 @@ class DicomDoor(_Part):
     """Where DICOM listens."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; loopback only."""
     port: Port = 11112
+    """0 takes any free one."""
     ae_title: AeTitle = "AIRWAY"
+    """What we are called, and call ourselves."""
 
 
 class Hl7Door(_Part):
     """Where MLLP listens."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; loopback only."""
     port: Port = 2575
+    """0 takes any free one."""
     routine_priority: Priority = Priority.MEDIUM
     """What HL7 priority R becomes (PS3.3 C.30.2 by the letter: LOW)."""
     patient_id_authority: str = ""
@@ -86,16 +96,22 @@ class GatewaySettings(_Part):
     """The doors."""
 
     http: HttpDoor = HttpDoor()
+    """HTTP: DICOMweb, UPS-RS, API."""
     dicom: DicomDoor = DicomDoor()
+    """DICOM."""
     hl7: Hl7Door = Hl7Door()
+    """HL7 v2 over MLLP."""
     peers: tuple[Peer, ...] = ()
+    """Known DICOM applications."""
 
 
 class DatabaseSettings(_Part):
     """SQLite in the data folder unless a URL is given; one with a password only by file."""
 
     url: str = ""
+    """SQLAlchemy URL; none means `airway.db` in the data folder."""
     url_file: Path | None = None
+    """File that holds the URL."""
 
     @field_validator("url")
     @classmethod
@@ -109,6 +125,7 @@ class StudySettings(_Part):
     """When a study counts as complete."""
 
     quiet_period_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    """How long no image must arrive, seconds."""
 
 
 class PerformerSettings(_Part):
@@ -117,38 +134,54 @@ class PerformerSettings(_Part):
     manager_url: str = ""
     """DICOMweb base of the task manager; empty means this process."""
     station: AeTitle = "AIRWAY-PERF"
+    """Its name: Performed Station Name of the results."""
     apps: tuple[Name, ...] = ()
     """Apps it runs; empty means all installed."""
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """Pause between two looks at the worklist, seconds."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    """How long an app may run, seconds."""
 
 
 class DicomDestination(_Part):
     """Results by C-STORE."""
 
     name: Name
+    """Name that rules use."""
     kind: Literal["dicom"]
+    """Results by C-STORE."""
     host: str
+    """Where it listens."""
     port: Port
+    """Where it listens."""
     ae_title: AeTitle
+    """Called AE title."""
 
 
 class DicomWebDestination(_Part):
     """Results by STOW-RS; `url` is the DICOMweb base."""
 
     name: Name
+    """Name that rules use."""
     kind: Literal["dicomweb"]
+    """Results by STOW-RS."""
     url: str
+    """DICOMweb base."""
     token_file: Path | None = None
+    """File with a bearer token; https only."""
 
 
 class FhirDestination(_Part):
     """Results as a FHIR R4 transaction; `url` is the FHIR base."""
 
     name: Name
+    """Name that rules use."""
     kind: Literal["fhir"]
+    """Results as FHIR."""
     url: str
+    """FHIR base."""
     token_file: Path | None = None
+    """File with a bearer token; https only."""
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
 
@@ -160,88 +193,113 @@ class FileEvents(_Part):
     """Operational events appended to a file; a relative path is inside the data folder."""
 
     name: Name
+    """Name of the repository."""
     kind: Literal["file"]
+    """A file."""
     path: Path = Path("events.log")
+    """Where; inside the data folder unless absolute."""
 
 
 class TlsEvents(_Part):
     """Operational events by syslog over TLS (RFC 5425)."""
 
     name: Name
+    """Name of the repository."""
     kind: Literal["tls"]
+    """Syslog over TLS."""
     host: str
+    """Where it listens."""
     port: Port = 6514
+    """Where it listens."""
     server_name: str = ""
     """Name its certificate must have; empty takes `host`."""
     ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
     certificate_file: Path | None = None
+    """Our certificate, for mutual TLS."""
     key_file: Path | None = None
+    """Its key."""
 
 
 class UdpEvents(_Part):
     """Operational events by syslog over UDP (RFC 5426); large ones may be cut on the way."""
 
     name: Name
+    """Name of the repository."""
     kind: Literal["udp"]
+    """Syslog over UDP."""
     host: str
+    """Where it listens."""
     port: Port = 514
+    """Where it listens."""
 
 
 Events = Annotated[FileEvents | TlsEvents | UdpEvents, Field(discriminator="kind")]
 
 
 class FhirSettings(_Part):
-    """Identifier systems of this site in what is sent to FHIR destinations.
-
-    Systems left empty are formed under `sid_base`, an absolute URI of the site without a trailing slash.
-    """
+    """Identifier systems of this site towards FHIR destinations; empty ones are formed under `sid_base`."""
 
     sid_base: str = "https://airway.invalid/sid"
+    """Absolute URI of the site, no trailing slash."""
     patient_id_system: str = ""
+    """System of patient ids without an issuer."""
     patient_id_systems: dict[str, str] = {}
+    """Issuer of Patient ID to system."""
     accession_system: str = ""
+    """System of accession numbers."""
     placer_system: str = ""
+    """System of placer order numbers."""
     filler_system: str = ""
+    """System of filler order numbers."""
     code_systems: dict[str, str] = {}
     """Coding scheme designator to FHIR system, added to the known ones."""
     organization_name: str = ""
+    """Who answers for the results; none states no performer."""
     assembler_name: str = "Airway"
+    """The system that brings the results (Provenance)."""
 
 
 class LogSettings(_Part):
     """The operators' log on standard error."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level logged."""
     format: Literal["json", "text"] = "json"
+    """JSON lines, or text for people."""
 
 
 class Settings(_Part):
-    """The whole configuration.
-
-    Attributes
-    ----------
-    rules
-        Folder of ``*.yaml`` rules, relative to the configuration file; none given takes the rules that ship.
-    time_zone
-        The site's zone, such as ``Europe/Berlin``, for DICOM and HL7 times without one; empty takes UTC for
-        orders and sends only dates of studies to FHIR.
-    audit_source_id, audit_enterprise_site_id
-        Audit Source Identification of every event (PS3.15 A.5).
-    """
+    """The whole configuration."""
 
     roles: tuple[Role, ...] = (Role.GATEWAY, Role.TASK_MANAGER, Role.PERFORMER)
+    """What this process does."""
     database: DatabaseSettings = DatabaseSettings()
+    """Where state is kept."""
     gateway: GatewaySettings = GatewaySettings()
+    """The doors."""
     study: StudySettings = StudySettings()
+    """When a study is complete."""
     performer: PerformerSettings = PerformerSettings()
+    """The local performer."""
     destinations: tuple[Destination, ...] = ()
+    """Where results go; a rule may name some, else all."""
     events: tuple[Events, ...] = (FileEvents(name="file", kind="file"),)
+    """Where operational events go."""
     time_zone: ZoneName = ""
+    """The site's zone, such as `Europe/Berlin`, for times without one; none takes UTC for orders and sends
+    only dates of studies to FHIR."""
     fhir: FhirSettings = FhirSettings()
+    """Identifier systems of the site."""
     rules: Path | None = None
+    """Folder of `*.yaml` rules, relative to this file; none takes `rules/` beside it, else the rules that
+    ship."""
     audit_source_id: str = "airway"
+    """AuditSourceID of every event (PS3.15 A.5)."""
     audit_enterprise_site_id: str = ""
+    """AuditEnterpriseSiteID of every event."""
     log: LogSettings = LogSettings()
+    """The operators' log."""
 
 
 def is_loopback(host: str) -> bool:

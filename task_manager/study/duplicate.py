@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether two Part 10 files hold the same data set, byte for byte.
 
-The file meta information is ours or the sender's and may differ between two receipts of one object; the data set
-may not. Reads files, decides nothing else.
+The file meta information is ours or the sender's and may differ between two receipts of one object; the data
+set may not. Reads files, decides nothing else.
 """
 
 from __future__ import annotations
