@@ -12,7 +12,7 @@ from ai_apps.imaging.volume import Volume
 from ai_apps.inference.onnx_session import OnnxSession
 from ai_apps.manifest import NetworkModel
 
-_BATCH_PIXELS = 4 * 512 * 512
+_BATCH_PIXELS = 512 * 512
 
 
 def slice_probabilities(
