@@ -149,12 +149,12 @@ def library_sources(sources: Sequence[Dataset]) -> list[Dataset]:
     return carriers
 
 
-def _pixels(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]:
+def _pixels(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """A label map, which highdicom encodes fastest; segments on a last axis if they overlap."""
     labels = np.zeros(masks[0].shape, dtype=np.uint8 if len(masks) < 256 else np.uint16)
     for number, mask in enumerate(masks, start=1):
         if number > 1 and labels[mask].any():
-            return np.stack(masks, axis=-1)
+            return np.moveaxis(np.stack(masks).view(np.uint8), 0, -1)
         labels[mask] = number
     return labels
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The grid spanned by images: where it lies, and what is no grid."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What every result object has in common: patient, study, characters, times, equipment."""
+
 from __future__ import annotations
 
 import warnings

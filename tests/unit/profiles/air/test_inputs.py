@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What is demanded of an analysis before anything is encoded."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Reading attributes that anybody may have written."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Reading stored reports: our own, damaged ones, and others'."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Segmentations: decoded by position they are the masks, in every plane."""
+
 from __future__ import annotations
 
 import time

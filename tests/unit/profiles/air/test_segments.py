@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Placing frames by position, and refusing what cannot be placed."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

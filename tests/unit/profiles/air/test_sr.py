@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Reports: content, references, absences, failures, and what validators say."""
+
 from __future__ import annotations
 
 import time
