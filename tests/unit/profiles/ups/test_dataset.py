@@ -117,7 +117,7 @@ def test_nesting_is_bounded() -> None:
 
 
 def test_faults_are_bounded_and_the_rest_is_counted() -> None:
-    bad = {f"0009{n:04X}": {} for n in range(0x1001, 0x1001 + MAX_FAULTS + 5)}
+    bad: dict[str, Any] = {f"0009{n:04X}": {} for n in range(0x1001, 0x1001 + MAX_FAULTS + 5)}
     faults = read_dataset(bad).faults
     assert len(faults) == MAX_FAULTS + 1
     assert faults[-1].message == "5 more faults are not listed"

@@ -11,8 +11,9 @@ from profiles.ups.times import datetime_span, dicom_datetime, time_span
 from profiles.ups.values import fits
 
 
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type]
+def utc(year: int, month: int, day: int, *clock: int) -> datetime:
+    hour, minute, second, microsecond = (*clock, *(0,) * (4 - len(clock)))
+    return datetime(year, month, day, hour, minute, second, microsecond, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
