@@ -49,6 +49,7 @@ def run_demo(*, study: Path | None, keep: bool, output: Path) -> int:
         with system as addresses:
             story = _drive(demo_study, addresses)
             _tell(story)
+            _require_results(story)
             good = _read_back(demo_study, addresses, system, output)
             took = time.monotonic() - began
             OUT.print(f"\n{'All checks passed' if good else 'SOME CHECKS FAILED'} in {took:.0f} s. Look at:")
@@ -173,6 +174,25 @@ def _tell(story: dict[str, Any]) -> None:
     for event in story["events"]:
         where = f" to {event['destination']}" if event["destination"] else ""
         OUT.print(f"  {_clock(event['occurred_at'])} {event['code']} {event['name']}{where}", markup=False)
+
+
+def _require_results(story: dict[str, Any]) -> None:
+    """Stop here where there is nothing to read back.
+
+    Raises
+    ------
+    InputError
+        With what the person can do.
+    """
+    if not story["workitems"]:
+        hint = "no workitem was created: the rules above say why"
+        raise InputError(Fault(story["study_instance_uid"], hint))
+    workitem = story["workitems"][-1]
+    if workitem["state"] != "COMPLETED":
+        raise InputError(Fault(workitem["uid"], f"is {workitem['state']}: {workitem['reason']}"))
+    held = [one["lane"] for one in workitem["deliveries"] if one["state"] != "DONE"]
+    if held:
+        raise InputError(Fault(workitem["uid"], f"was not delivered to {', '.join(held)}"))
 
 
 def _read_back(study: DemoStudy, addresses: DemoAddresses, system: DemoSystem, output: Path) -> bool:
