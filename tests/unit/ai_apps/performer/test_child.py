@@ -24,7 +24,7 @@ from ai_apps.catalog import BUILT_IN
 from ai_apps.performer.child import Canceled, Failed, Finished, RunOutcome, TimedOut, run_job
 from ai_apps.performer.job import Job, JobError, read_job, read_result, write_job
 from ai_apps.performer.runner import main
-from conformance.phantoms import ChestPhantom, make_ct_chest, sop_instance_uids, write_series
+from conformance.phantoms import ChestPhantom, datasets, make_ct_chest, sop_instance_uids, write_series
 from profiles.air.model import ResultContext
 from profiles.codes import EQUIPMENT_FAILURE, OBJECT_SET_INCOMPLETE, WORKITEM_LUNG_CT
 
@@ -164,6 +164,21 @@ def test_a_run_that_finished_is_not_run_again_and_one_that_did_not_gives_the_sam
     (folder / "outputs" / "003.dcm").write_bytes(b"of a run that was killed")
     assert run(folder) == first
     assert [path.read_bytes() for path in sorted((folder / "outputs").iterdir())] == contents
+
+
+def test_the_shipped_app_takes_mixed_frames_of_reference_when_allowed(tmp_path: Path) -> None:
+    paths = []
+    for image in datasets(make_ct_chest(ChestPhantom(seed=5, shape=(24, 64, 64)))):
+        image.FrameOfReferenceUID = f"{image.FrameOfReferenceUID}.{image.InstanceNumber}"[-60:].lstrip("0.")
+        paths.append(tmp_path / f"{image.InstanceNumber}.dcm")
+        image.save_as(paths[-1], enforce_file_format=True)
+    parameters = {"allow_mixed_frame_of_reference": "true"}
+    job = Job(app="lung-ct", inputs=tuple(paths), context=CONTEXT, parameters=parameters, threads=1)
+    write_job(tmp_path / "job", job)
+    outcome = run(tmp_path / "job")
+    assert isinstance(outcome, Finished)
+    assert [file.modality for file in outcome.result.files] == ["SEG", "SR"]
+    assert (tmp_path / "job" / "runner.log").read_text() == ""
 
 
 def test_nothing_found_is_a_report_alone(tmp_path: Path, images: tuple[Path, ...]) -> None:
