@@ -1,35 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells a container engine whether `airway serve` is ready: exit status 0 is healthy.
+"""Tells a container engine whether `airway serve` is healthy: exit status 0 is healthy.
 
-A process that opened everything its roles ask for has written ``endpoints.json`` into its data folder. Where
-that names an HTTP door, the door must answer too. Standard library only. Usage: healthcheck.py DATA_FOLDER
+A process holds one lock per role in its data folder for as long as it lives, however it ends. A gateway also
+has written ``endpoints.json``, and must say at its HTTP door that it is ready. Standard library only, Linux only.
+Usage: healthcheck.py DATA_FOLDER
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 _TIMEOUT_S = 4
+_KERNEL_LOCKS = Path("/proc/locks")
 
 
-def is_ready(data: Path) -> bool:
-    """Whether the process that serves from `data` runs and, where it has an HTTP door, says it is ready."""
+def held_roles(data: Path) -> set[str]:
+    """Return the roles whose lock in `data` a running process holds.
+
+    The kernel's table is read, since trying the lock would take it from a process that is just starting.
+    """
+    rows = [line.split() for line in _KERNEL_LOCKS.read_text(encoding="ascii").splitlines()]
+    held = {row[5].rpartition(":")[2] for row in rows if len(row) > 5 and row[1] == "FLOCK"}
+    return {path.stem for path in data.glob("*.lock") if str(path.stat().st_ino) in held}
+
+
+def is_healthy(data: Path) -> bool:
+    """Whether a process serves from `data` and, as a gateway, has open doors and a store that answers."""
     try:
+        roles = held_roles(data)
+        if "gateway" not in roles:
+            return bool(roles)
         endpoints = json.loads((data / "endpoints.json").read_text(encoding="utf-8"))
-        os.kill(int(endpoints["pid"]), 0)
-        if "http" in endpoints:
-            url = f"{endpoints['http']}/health/ready"
-            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - airway wrote the file
-                return bool(answer.status == 200)
-    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+        url = f"{endpoints['http']}/health/ready"
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - airway wrote the file
+            return bool(answer.status == 200)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return True
 
 
 if __name__ == "__main__":
-    sys.exit(0 if is_ready(Path(sys.argv[1])) else 1)
+    sys.exit(0 if is_healthy(Path(sys.argv[1])) else 1)
