@@ -2,7 +2,7 @@
 """Tells a container engine whether `airway serve` is healthy: exit status 0 is healthy.
 
 A process holds one lock per role in its data folder for as long as it lives, however it ends. A gateway also
-has written ``endpoints.json``, and must say at its HTTP door that it is ready. Standard library only, Linux only.
+wrote ``endpoints.json``, and must say at its HTTP door that it is ready. Standard library and Linux only.
 Usage: healthcheck.py DATA_FOLDER
 """
 
