@@ -64,14 +64,13 @@ class WireWarning:
     ----------
     dimse
         Status of the warning class; 0000H where the service has none.
-    text
-        Text of the HTTP Warning header; empty where PS3.18 has none.
-    dimse_by_operation, text_by_operation
-        Operation to another status or text.
+    dimse_by_operation
+        Operation to another status.
+    text_by_operation
+        Operation to the text of the HTTP Warning header; none where PS3.18 has none.
     """
 
     dimse: int
-    text: str = ""
     dimse_by_operation: Mapping[str, int] = field(default_factory=dict)
     text_by_operation: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,9 +78,9 @@ class WireWarning:
         """The DIMSE status for an operation."""
         return self.dimse_by_operation.get(operation, self.dimse)
 
-    def http_text(self, operation: str = "") -> str:
-        """The Warning text for an operation."""
-        return self.text_by_operation.get(operation, self.text)
+    def http_text(self, operation: str) -> str:
+        """The Warning text for an operation, or empty."""
+        return self.text_by_operation.get(operation, "")
 
 
 _UNCLAIMED: Mapping[str, str] = {Operation.UPDATE: "The target URI did not reference a claimed Workitem."}
@@ -138,20 +137,33 @@ STATUSES: Mapping[R, WireStatus] = {
     R.UNSUPPORTED_MESSAGE: WireStatus(dimse=0x0211, http=415, hl7=("AR", "200")),
 }
 
+_ALREADY_CANCELED = "The UPS is already in the requested state of CANCELED."
+_UNSUPPORTED = "Requested optional Attributes are not supported."
+
 WARNINGS: Mapping[W, WireWarning] = {
     W.ALREADY_CANCELED: WireWarning(
-        dimse=0xB304, text="The UPS is already in the requested state of CANCELED."
+        dimse=0xB304,
+        text_by_operation={
+            Operation.CHANGE_STATE: _ALREADY_CANCELED,
+            Operation.CANCEL: _ALREADY_CANCELED,
+        },
     ),
     W.ALREADY_COMPLETED: WireWarning(
-        dimse=0xB306, text="The UPS is already in the requested state of COMPLETED."
+        dimse=0xB306,
+        text_by_operation={Operation.CHANGE_STATE: "The UPS is already in the requested state of COMPLETED."},
     ),
     W.COERCED: WireWarning(
         dimse=0xB300,
-        text="The Workitem was created with modifications.",
         dimse_by_operation={Operation.UPDATE: 0xB305},
-        text_by_operation={Operation.UPDATE: "The Workitem was updated with modifications."},
+        text_by_operation={
+            Operation.CREATE: "The Workitem was created with modifications.",
+            Operation.UPDATE: "The Workitem was updated with modifications.",
+        },
     ),
-    W.ATTRIBUTES_IGNORED: WireWarning(dimse=0x0001, text="Requested optional Attributes are not supported."),
+    W.ATTRIBUTES_IGNORED: WireWarning(
+        dimse=0x0001,
+        text_by_operation={Operation.UPDATE: _UNSUPPORTED, Operation.CANCEL: _UNSUPPORTED},
+    ),
     W.DUPLICATE: WireWarning(dimse=0x0000),
     W.KEPT_APART: WireWarning(dimse=0x0000),
 }

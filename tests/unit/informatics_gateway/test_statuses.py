@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Every refusal and warning has its name on every wire."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Media types, methods, limits and hostile input at the UPS-RS door: PS3.18 8."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""UPS-RS Search: PS3.18 11.9 and 8.3."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""UPS-RS Create, Retrieve, Update, Change State and Request Cancellation: PS3.18 11.4 to 11.8, status by status."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

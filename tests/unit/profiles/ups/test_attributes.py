@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The requirement table against rows read again from PS3.4 table CC.2.5-3."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What performers read from a workitem and write to it."""
+
 from __future__ import annotations
 
 from datetime import timedelta

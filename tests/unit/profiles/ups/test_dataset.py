@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Reading DICOM JSON from peers."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Attribute matching, type by type: PS3.4 C.2.2.2."""
+
 from __future__ import annotations
 
 import time

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The transition table is complete."""
+
 from __future__ import annotations
 
 from profiles.ups.states import (

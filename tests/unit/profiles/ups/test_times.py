@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Dates and times as intervals."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Values against their VR: PS3.5 6.2."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The workitem that asks for an inference is always a legal create."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What a store may index, and that it never hides a match."""
+
 from __future__ import annotations
 
 import pytest

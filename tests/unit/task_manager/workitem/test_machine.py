@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The machine cell by cell (PS3.4 CC.1.1-2), with its reports and final-state rules."""
+
 from __future__ import annotations
 
 from dataclasses import replace

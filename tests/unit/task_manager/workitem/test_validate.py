@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""N-CREATE and N-SET requirements case by case: PS3.4 table CC.2.5-3."""
+
 from __future__ import annotations
 
 from typing import Any
