@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UPS-RS Create, Retrieve, Update, Change State and Request Cancellation: PS3.18 11.4 to 11.8, status by status."""
+"""UPS-RS Create, Retrieve, Update, Change State, Request Cancellation: PS3.18 11.4 to 11.8, by status."""
 
 from __future__ import annotations
 
