@@ -47,6 +47,7 @@ BANNED_MODULES = frozenset(
         "secrets",
         "selectors",
         "socket",
+        "sqlalchemy",
         "sqlmodel",
         "ssl",
         "starlette",

@@ -7,6 +7,7 @@
     ├── ConfigurationError     refuse to start: every fault with file, line and key
     ├── InputError             a peer's data cannot be read: every fault with its path
     ├── StoreError             the store or the disk failed; the caller may try again
+    │   └── ConflictError      another transaction wrote the same key first
     └── DeliveryError          a destination did not take a result
         ├── RetryableDeliveryError  later may work: connection refused, out of resources, 5xx
         └── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
@@ -41,6 +42,10 @@ class InputError(_FaultsError):
 
 class StoreError(AirwayError):
     """The database or the object store failed; nothing was acknowledged."""
+
+
+class ConflictError(StoreError):
+    """Another transaction wrote the same key first; nothing of this one was committed."""
 
 
 class DeliveryError(AirwayError):

@@ -10,19 +10,16 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
 from profiles import dicom_json
 from profiles.faults import Fault
 from profiles.order import MessageKey, Order, OrderControl
 from profiles.sole.events import EventType, OperationalEvent
 from task_manager.actor import Actor
-from task_manager.errors import StoreError
+from task_manager.errors import ConflictError, StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
 from task_manager.store import jobs, orders, studies, workitems
-from task_manager.store.database import Database
+from task_manager.store.database import Connection, Database
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import read_header
@@ -107,7 +104,7 @@ class Intake:
         for _ in range(_TRIES):
             try:
                 accepted = self._record(header, path, size, actor)
-            except IntegrityError:
+            except ConflictError:
                 continue  # recorded by another association just now: compare again
             if WarningCode.DUPLICATE in accepted.warnings:
                 self._objects.absolute(path).unlink(missing_ok=True)
@@ -135,7 +132,7 @@ class Intake:
                 orders.add_message(connection, key, raw, now)
                 for order, known in zip(received, keys, strict=True):
                     self._apply_order(connection, order, known or orders.order_key(order), key, actor, now)
-        except IntegrityError:
+        except ConflictError:
             return Accepted(uid=key.control_id, warnings=(WarningCode.DUPLICATE,))
         self._wake()
         _LOG.info("order message committed", extra={"action": "order.received", "orders": len(received)})

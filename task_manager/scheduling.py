@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from profiles import dicom_json
 from profiles.codes import Code
 from profiles.order import Order, Priority
@@ -26,7 +24,7 @@ from task_manager.rules.evaluate import evaluate
 from task_manager.rules.explain import RuleExplanation, to_json
 from task_manager.rules.model import Rule, RuleSet
 from task_manager.store import jobs, orders, studies, workitems
-from task_manager.store.database import Database
+from task_manager.store.database import Connection, Database
 from task_manager.store.workitems import Origin
 from task_manager.study.assembly import is_complete
 from task_manager.study.model import Evidence, Instance, Study, StudyState

@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from profiles import dicom_json
 from profiles.sole.events import OperationalEvent
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.outbox import Job
 from task_manager.rules.explain import RuleExplanation, from_json
 from task_manager.store import jobs, orders, studies, workitems
-from task_manager.store.database import Database
+from task_manager.store.database import Connection, Database
 from task_manager.study.model import Instance, Study
 from task_manager.workitem.model import Workitem
 

@@ -11,9 +11,6 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
@@ -21,10 +18,11 @@ from profiles.ups.matching import matches
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER, Actor
 from task_manager.delivery.consequences import Consequences
+from task_manager.errors import ConflictError
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.ports import WorkitemQuery
 from task_manager.store import workitems
-from task_manager.store.database import Database
+from task_manager.store.database import Connection, Database
 from task_manager.store.workitems import Origin
 from task_manager.workitem import machine
 from task_manager.workitem.columns import search_columns, searched_columns
@@ -64,7 +62,7 @@ class StoredWorklist:
                 outcome = self.create_within(
                     connection, Create(uid=uid, attributes=attributes), Origin(), actor=actor, now=now
                 )
-        except IntegrityError:
+        except ConflictError:
             return Refused(RefusalCode.DUPLICATE_INSTANCE, (Fault("SOPInstanceUID", "is in use"),))
         self._wake()
         return outcome

@@ -17,22 +17,16 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from ai_apps.performer.connection import Connection, RejectedError, UnreachableError
-from ai_apps.performer.multipart import (
-    MultipartError,
-    MultipartReader,
-    PartData,
-    PartEnd,
-    PartStart,
-    content_type,
-    framed_file,
-)
+from ai_apps.performer.multipart import content_type, framed_file
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
+from profiles.multipart import MultipartError, MultipartParser, PartBegan, PartData, PartEnded
 from profiles.uids import is_uid
 
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _JSON = "application/dicom+json"
 _MAXIMUM_INPUTS = 100_000
+_MAXIMUM_INPUT_BYTES = 8 << 30
 
 
 class IncompleteInputsError(Exception):
@@ -117,22 +111,22 @@ def _fetch_set(connection: Connection, wanted: InputSet, folder: Path) -> None:
 
 
 def _read_parts(pieces: Iterator[bytes], boundary: str, wanted: InputSet, folder: Path) -> None:
-    reader = MultipartReader(boundary)
+    parser = MultipartParser(boundary, max_parts=_MAXIMUM_INPUTS, max_part_bytes=_MAXIMUM_INPUT_BYTES)
     part = folder / "incoming.part"
     out = None
     try:
         for piece in pieces:
-            for event in reader.feed(piece):
+            for event in parser.feed(piece):
                 match event:
-                    case PartStart():
+                    case PartBegan():
                         out = part.open("wb")
                     case PartData(data):
                         assert out is not None
                         out.write(data)
-                    case PartEnd():
+                    case PartEnded():
                         assert out is not None
                         _keep(out.close, part, wanted, folder)
-        reader.finish()
+        parser.close()
     finally:
         if out is not None:
             out.close()

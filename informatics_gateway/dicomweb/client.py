@@ -21,9 +21,9 @@ import httpx
 import orjson
 
 from informatics_gateway.dicomweb.media import DICOM, DICOM_JSON, MULTIPART
-from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
 from profiles.dicom_json import first, items
 from profiles.faults import Fault
+from profiles.multipart import PART_END, closing, part_head
 from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
 from task_manager.ports import Receipt, Shipment
 from task_manager.study.model import Instance

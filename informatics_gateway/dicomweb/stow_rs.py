@@ -23,15 +23,15 @@ from informatics_gateway.dicomweb.media import (
     parse_accept,
     parse_media_type,
 )
-from informatics_gateway.dicomweb.multipart import (
+from informatics_gateway.statuses import STATUSES
+from profiles.dicom_json import DicomJson, element, merged
+from profiles.multipart import (
     MultipartError,
     MultipartParser,
     PartBegan,
     PartData,
     PartEnded,
 )
-from informatics_gateway.statuses import STATUSES
-from profiles.dicom_json import DicomJson, element, merged
 from profiles.uids import is_uid
 from task_manager.actor import Actor
 from task_manager.errors import StoreError

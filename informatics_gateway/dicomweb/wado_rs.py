@@ -24,7 +24,7 @@ from informatics_gateway.dicomweb.media import (
     accepts_json,
     parse_accept,
 )
-from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
+from profiles.multipart import PART_END, closing, part_head
 from profiles.uids import is_uid
 from task_manager.errors import StoreError
 from task_manager.ports import InstanceArchive

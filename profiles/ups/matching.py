@@ -135,8 +135,16 @@ def key_vr(key: str, element: DicomJson) -> str:
 def is_universal(vr: str, values: list[Any]) -> bool:
     """Whether it is a key without a real value: it matches everything, present or not (C.2.2.2.3)."""
     if vr == "SQ":
-        return not values or all(not item for item in values)
+        return all(_is_universal_item(item) for item in values)
     return all(value in (None, "", {}) or (vr in _WILD_VRS and _only_stars(vr, value)) for value in values)
+
+
+def _is_universal_item(item: Any) -> bool:
+    """Whether all keys of an item are universal: they ask for attributes to be returned, no more."""
+    return not item or (
+        isinstance(item, dict)
+        and all(is_universal(key_vr(key, element), _values(element)) for key, element in item.items())
+    )
 
 
 def _only_stars(vr: str, value: Any) -> bool:

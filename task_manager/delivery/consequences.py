@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.sole.events import EventType, OperationalEvent, Outcome
@@ -20,6 +18,7 @@ from task_manager.actor import Actor
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.outbox import JobKind, delivery_lane
 from task_manager.store import jobs, studies, workitems
+from task_manager.store.database import Connection
 from task_manager.workitem.model import Workitem
 
 

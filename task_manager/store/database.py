@@ -17,9 +17,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from task_manager.errors import StoreError
+from task_manager.errors import ConflictError, StoreError
+
+__all__ = ["Connection", "Database"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 4_180_112
@@ -65,6 +67,8 @@ class Database:
 
         Raises
         ------
+        ConflictError
+            If another transaction wrote the same key first; nothing was committed.
         StoreError
             If the database cannot be reached or the disk is full; nothing was committed.
         """
@@ -77,6 +81,8 @@ class Database:
                 writing = connection.execution_options(airway_write=True)
                 with writing.begin():
                     yield writing
+        except IntegrityError as error:
+            raise ConflictError("another transaction wrote the same key first") from error
         except OperationalError as error:
             raise StoreError(f"database: {type(error.orig).__name__}") from error
 

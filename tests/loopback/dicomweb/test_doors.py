@@ -14,7 +14,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 
 from conformance.peers.process import wait_until
-from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
+from profiles.multipart import PART_END, closing, part_head
 from tests.instances import STUDY, FolderIntake, ct
 
 RELATED = {"content-type": 'multipart/related; type="application/dicom"; boundary=B'}

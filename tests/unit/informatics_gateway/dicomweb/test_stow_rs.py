@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from informatics_gateway.dicomweb.multipart import PART_END, closing, part_head
 from informatics_gateway.dicomweb.stow_rs import router
+from profiles.multipart import PART_END, closing, part_head
 from task_manager.errors import StoreError
 from tests.asgi import AsgiClient
 from tests.instances import STUDY, FolderIntake, ct

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from informatics_gateway.dicomweb.media import parse_media_type
-from informatics_gateway.dicomweb.multipart import MultipartParser, PartBegan, PartData
 from informatics_gateway.dicomweb.wado_rs import router
+from profiles.multipart import MultipartParser, PartBegan, PartData
 from task_manager.actor import Actor
 from tests.asgi import AsgiClient
 from tests.instances import STUDY, FolderIntake, ct, ct_data_set, part10

@@ -62,6 +62,11 @@ CASES: list[Case] = [
     ("asterisk alone", element("MedicalAlerts", "*"), True),
     ("asterisk alone on a name", element("PatientName", "*"), True),
     ("universal sequence", element(STATION), True),
+    (
+        "sequence of universal keys only",
+        element("ReplacedProcedureStepSequence", element("ReferencedSOPInstanceUID")),
+        True,
+    ),
     ("sequence of an empty item", element("ReplacedProcedureStepSequence", {}), True),
     # Empty stored values (K.2.2.1.1.1)
     ("empty stored value", element("IssuerOfPatientID", "SITE"), False),
