@@ -15,7 +15,7 @@ import httpx
 import yaml
 
 from conformance.peers.dcmtk import ToolResult, storescu
-from conformance.peers.process import PeerProcess, wait_until
+from conformance.peers.process import PeerProcess, free_port, wait_until
 from informatics_gateway.hl7.sender import send_message
 from profiles.hl7.order_text import order_message
 from profiles.order import Order
@@ -25,7 +25,7 @@ FINISH_S = 60.0
 
 
 class RunningAirway:
-    """`airway serve` on free ports with its data in `folder`; may be killed and started again.
+    """`airway serve` on free ports with its data in `folder`; keeps them when killed and started again.
 
     Parameters
     ----------
@@ -41,7 +41,10 @@ class RunningAirway:
         content = {"study": {"quiet_period_s": QUIET_S}, "performer": {"poll_s": 0.1}, **config}
         path = folder / "airway.yaml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        doors = ["--http", "127.0.0.1:0", "--dicom", "127.0.0.1:0", "--hl7", "127.0.0.1:0"]
+        # Fixed: workitems name the HTTP door, and what they name must be there after a restart.
+        doors = [
+            part for door in ("http", "dicom", "hl7") for part in (f"--{door}", f"127.0.0.1:{free_port()}")
+        ]
         command = [
             sys.executable,
             "-m",
@@ -79,6 +82,16 @@ class RunningAirway:
     def running(self) -> bool:
         """Whether the process runs."""
         return self._process.running
+
+    @property
+    def exit_status(self) -> int | None:
+        """Status the last process ended with, negative for a signal; None while it runs."""
+        return self._process.exit_status
+
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        return list(self._process.command)
 
     @property
     def endpoints(self) -> dict[str, Any]:
