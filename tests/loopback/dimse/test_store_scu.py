@@ -62,9 +62,7 @@ class TestOrthanc:
             deliverer(orthanc.dicom_port, "NOBODY").deliver(shipment(tmp_path, ct(1)))
 
     # pynetdicom drops a socket that was refused without closing it
-    @pytest.mark.filterwarnings(
-        "ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning"
-    )
+    @pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning")
     def test_down_and_up_again(self, tmp_path: Path) -> None:
         port = free_port()
         load = shipment(tmp_path / "load", ct(1), ct(2))
