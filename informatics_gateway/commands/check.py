@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ai_apps.catalog import catalog
+from ai_apps.inference.onnx_session import ModelError, OnnxSession
 from informatics_gateway.app import utc_now
 from informatics_gateway.commands.console import OUT, fail
 from informatics_gateway.configuration import configured_rules, database_url, load_settings, rules_folder
@@ -60,7 +61,7 @@ def doctor(data: Path, config: Path | None) -> None:
     for name, look in checks:
         try:
             OUT.print(f"  ok    {name}: {look()}", markup=False)
-        except (AirwayError, OSError, ImportError) as error:
+        except (AirwayError, ModelError, OSError) as error:
             OUT.print(f"  UNFIT {name}: {error}", markup=False)
             unfit.append(name)
     if unfit:
@@ -88,8 +89,9 @@ def _database(url: str) -> str:
 
 
 def _inference() -> str:
-    import onnxruntime
-
-    return (
-        f"onnxruntime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())} built in"
-    )
+    """Where the models of the installed apps really run: asked of a session, not of what is built in."""
+    devices = []
+    for name, manifest in catalog().items():
+        if manifest.model is not None:
+            devices.append(f"{name} on {OnnxSession(manifest.model).device}")
+    return ", ".join(devices) or "no app has a model"
