@@ -109,6 +109,20 @@ def states_page() -> str:
             "```",
             "",
             *_table(("Event", *("no such workitem" if s is None else s.value for s in states)), rows),
+            "## Choices (PS3.4 CC.4.2)",
+            "",
+            "- Rights are checked before attributes: existence, state, Transaction UID, then all faults at once.",
+            "- An update may set what was not there at create; only `NA` attributes are refused.",
+            "- A cancel request for a SCHEDULED workitem causes the two state reports of the table and no event 2.",
+            "  For one IN PROGRESS it is recorded and told as event 2; its performer decides.",
+            "- A cancel request that names no requester is told on as requested by `ANONYMOUS`.",
+            "- Person names match without regard to case; a key of one component group matches any group.",
+            "  Every attribute can be matched but those with Match `-`. Times without offset are UTC. Fuzzy, empty",
+            "  value and multiple value matching are not supported.",
+            "- A search without keys finds all workitems (PS3.18 B.24).",
+            "- A request without an Accept header is answered in `application/dicom+json`.",
+            "- A create that names no UID is given one.",
+            "",
         ]
     )
 

@@ -44,8 +44,10 @@ def _any(item: DicomJson, *keywords: str) -> bool:
 def _is_dicom_of_patients(item: DicomJson, container: DicomJson) -> bool:
     if text(item, "TypeOfInstances") != "DICOM":
         return False
-    classes = {text(r, "ReferencedSOPClassUID") for r in items(item, "ReferencedSOPSequence")}
-    return not classes or not classes <= _NON_PATIENT_SOP_CLASSES
+    references = items(item, "ReferencedSOPSequence")
+    return not references or any(
+        text(reference, "ReferencedSOPClassUID") not in _NON_PATIENT_SOP_CLASSES for reference in references
+    )
 
 
 def _value_type(name: str) -> Callable[[DicomJson, DicomJson], bool]:

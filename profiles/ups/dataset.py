@@ -116,7 +116,9 @@ def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList)
             found.add(path, "needs an object with vr and Value")
         else:
             attributes[key] = _read_element(key, raw, path, depth, found)
-    return dict(sorted(attributes.items()))
+    keys = list(attributes)
+    in_order = all(keys[index] < keys[index + 1] for index in range(len(keys) - 1))
+    return attributes if in_order else dict(sorted(attributes.items()))
 
 
 def _vr(key: str, given: object) -> str:

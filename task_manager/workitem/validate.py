@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from profiles.dicom_json import DicomJson, first, tag_key, values
-from profiles.faults import Fault
 from profiles.uids import is_uid
 from profiles.ups.attributes import ENUMERATED_VALUES, TOP_ROWS, by_tag
 from profiles.ups.conditions import is_forbidden, is_required
-from profiles.ups.dataset import entry, path_of, read_dataset
+from profiles.ups.dataset import FaultList, entry, path_of, read_dataset
 from profiles.ups.states import UPS_SOP_CLASS_UIDS, WELL_KNOWN_UIDS, ProcedureStepState
 from profiles.ups.table import Row
 from task_manager.outcome import RefusalCode, Refused
 
+INVALID = RefusalCode.INVALID_ATTRIBUTES
 _SEVERITY = (
     RefusalCode.NOT_SCHEDULED,
-    RefusalCode.INVALID_ATTRIBUTES,
+    INVALID,
     RefusalCode.MISSING_ATTRIBUTE,
     RefusalCode.MISSING_VALUE,
     RefusalCode.FINAL_STATE_NOT_MET,
@@ -45,24 +45,26 @@ class Service(StrEnum):
 
 @dataclass(slots=True)
 class Findings:
-    """Faults with the refusal each alone would earn."""
+    """Faults with the refusal each alone would earn; listed up to a bound, as hostile input has many."""
 
-    found: list[tuple[RefusalCode, Fault]] = field(default_factory=list)
+    listed: FaultList = field(default_factory=FaultList)
+    codes: set[RefusalCode] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
     filled: bool = False
 
     def add(self, code: RefusalCode, path: str, message: str) -> None:
         """Add a fault; a second one at the same path would only repeat the first."""
-        if all(fault.path != path for _, fault in self.found):
-            self.found.append((code, Fault(path, message)))
+        if path in self.paths:
+            return
+        self.paths.add(path)
+        self.codes.add(code)
+        self.listed.add(path, message)
 
     def refusal(self) -> Refused | None:
         """The refusal with the gravest code and all faults; None without faults."""
-        if not self.found:
+        if not self.codes:
             return None
-        codes = {code for code, _ in self.found}
-        return Refused(
-            next(code for code in _SEVERITY if code in codes), tuple(fault for _, fault in self.found)
-        )
+        return Refused(next(code for code in _SEVERITY if code in self.codes), self.listed.listed())
 
 
 def _has_value(element: DicomJson | None) -> bool:
@@ -72,7 +74,7 @@ def _has_value(element: DicomJson | None) -> bool:
 def _read(raw: DicomJson, findings: Findings) -> DicomJson:
     read = read_dataset(raw)
     for fault in read.faults:
-        findings.found.append((RefusalCode.INVALID_ATTRIBUTES, fault))
+        findings.add(INVALID, fault.path, fault.message)
     return read.attributes
 
 
@@ -85,18 +87,18 @@ def checked_create(uid: str, raw: DicomJson) -> tuple[DicomJson, bool] | Refused
     attributes = _read(raw, findings)
     if not is_uid(uid) or uid in WELL_KNOWN_UIDS:
         findings.add(
-            RefusalCode.INVALID_ATTRIBUTES,
+            INVALID,
             "SOPInstanceUID",
             "needs a well-formed UID of its own, not a well-known one",
         )
     named = attributes.pop(_SOP_INSTANCE_UID, None)
     if named is not None and named.get("Value", [uid]) != [uid]:
-        findings.add(RefusalCode.INVALID_ATTRIBUTES, "SOPInstanceUID", "differs from the UID of the request")
+        findings.add(INVALID, "SOPInstanceUID", "differs from the UID of the request")
     if (
         _has_value(attributes.get(_SOP_CLASS_UID))
         and first(attributes, "SOPClassUID") not in UPS_SOP_CLASS_UIDS
     ):
-        findings.add(RefusalCode.INVALID_ATTRIBUTES, "SOPClassUID", "is not that of a Unified Procedure Step")
+        findings.add(INVALID, "SOPClassUID", "is not that of a Unified Procedure Step")
     if first(attributes, "ProcedureStepState") not in (None, ProcedureStepState.SCHEDULED.value):
         findings.add(RefusalCode.NOT_SCHEDULED, "ProcedureStepState", "must be SCHEDULED at create")
     _check_commands(attributes, findings)
@@ -135,7 +137,7 @@ def _progress_rows() -> tuple[Row, ...]:
 def _check_commands(attributes: DicomJson, findings: Findings) -> None:
     for tag in attributes:
         if tag.startswith("0000"):
-            findings.add(RefusalCode.INVALID_ATTRIBUTES, path_of(tag), "belongs to the command set, not here")
+            findings.add(INVALID, path_of(tag), "belongs to the command set, not here")
 
 
 def _check_item(
@@ -147,31 +149,32 @@ def _check_item(
     findings: Findings,
 ) -> None:
     """Check one item against `rows`; empty type 2 attributes missing at create are added to it."""
-    missing = False
+    creating, missing = service is Service.CREATE, False
     for tag, row in by_tag(rows).items():
-        requirement = (row.create if service is Service.CREATE else row.update).split("/")[0]
-        element, path = item.get(tag), prefix + row.keyword
-        needed = requirement == "1" or (
-            requirement == "1C" and row.when is not None and is_required(row.when, item, container)
+        element = item.get(tag)
+        requirement = row.create if creating else row.update
+        if element is None and requirement[0] not in "12":
+            continue
+        needed = requirement.startswith("1/") or (
+            requirement.startswith("1C") and row.when is not None and is_required(row.when, item, container)
         )
         if element is None:
             if needed:
                 condition = f" {row.when.value}" if row.when is not None else ""
-                findings.add(RefusalCode.MISSING_ATTRIBUTE, path, f"is needed{condition}")
-            elif requirement == "2" and service is Service.CREATE and tag != _TRANSACTION_UID:
+                findings.add(RefusalCode.MISSING_ATTRIBUTE, prefix + row.keyword, f"is needed{condition}")
+            elif creating and requirement.startswith("2/") and tag != _TRANSACTION_UID:
                 item[tag] = {"vr": entry(tag).vrs[0]}
                 missing = True
-            continue
-        if requirement == "NA":
-            findings.add(RefusalCode.INVALID_ATTRIBUTES, path, f"is not allowed in {service.value}")
+        elif requirement == "NA":
+            findings.add(INVALID, prefix + row.keyword, f"is not allowed in {service.value}")
         elif not _has_value(element):
-            keeps_a_value = service is Service.UPDATE and row.update == "3/1" and not prefix
+            keeps_a_value = not creating and requirement == "3/1" and not prefix
             if needed or keeps_a_value:
-                findings.add(RefusalCode.MISSING_VALUE, path, "needs a value")
-        elif service is Service.CREATE and row.empty_at_create:
-            findings.add(RefusalCode.INVALID_ATTRIBUTES, path, "must be empty at create")
+                findings.add(RefusalCode.MISSING_VALUE, prefix + row.keyword, "needs a value")
+        elif creating and row.empty_at_create:
+            findings.add(INVALID, prefix + row.keyword, "must be empty at create")
         elif row.when is not None and is_forbidden(row.when, item):
-            findings.add(RefusalCode.INVALID_ATTRIBUTES, path, f"is allowed {row.when.value}")
+            findings.add(INVALID, prefix + row.keyword, f"is allowed {row.when.value}")
         else:
             _check_items_of(row, item, service, prefix, findings)
     if missing:
@@ -182,16 +185,16 @@ def _check_item(
 
 
 def _check_items_of(row: Row, item: DicomJson, service: Service, prefix: str, findings: Findings) -> None:
-    tag, path = tag_key(row.keyword), prefix + row.keyword
     found = values(item, row.keyword)
     if row.max_items is not None and len(found) > row.max_items:
-        findings.add(RefusalCode.INVALID_ATTRIBUTES, path, f"may have {row.max_items}, has {len(found)}")
-    allowed = ENUMERATED_VALUES.get(tag)
+        message = f"may have {row.max_items}, has {len(found)}"
+        findings.add(INVALID, prefix + row.keyword, message)
+    allowed = ENUMERATED_VALUES.get(tag_key(row.keyword))
     if allowed is not None and any(value not in allowed for value in found):
-        findings.add(RefusalCode.INVALID_ATTRIBUTES, path, f"must be one of {', '.join(sorted(allowed))}")
+        findings.add(INVALID, prefix + row.keyword, f"must be one of {', '.join(sorted(allowed))}")
     if row.items:
         for index, nested in enumerate(found):
-            _check_item(nested, row.items, service, item, f"{path}[{index}].", findings)
+            _check_item(nested, row.items, service, item, f"{prefix}{row.keyword}[{index}].", findings)
 
 
 def final_state_faults(attributes: DicomJson, state: ProcedureStepState) -> Refused | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from profiles.dicom_json import DicomJson, element, items, merged, tag_key
+from profiles.ups.dataset import MAX_FAULTS
 from task_manager.outcome import RefusalCode, Refused
 from task_manager.workitem.validate import checked_create, checked_details, checked_update
 from tests.contract.workitems import code, instances, minimal, progress, request
@@ -446,6 +447,13 @@ UPDATE_CASES: list[tuple[str, DicomJson, RefusalCode | None, list[str]]] = [
 )
 def test_update(changes: DicomJson, code: RefusalCode | None, paths: list[str]) -> None:
     assert faults(checked_update(changes)) == (code, paths)
+
+
+def test_any_number_of_faults_is_counted_and_some_are_listed() -> None:
+    outcome = checked_create(UID, minimal(ScheduledStationNameCodeSequence=({},) * 5000))
+    assert isinstance(outcome, Refused)
+    assert len(outcome.faults) == MAX_FAULTS + 1
+    assert outcome.faults[-1].message == f"{2 * 5000 - MAX_FAULTS} more faults are not listed"
 
 
 def test_an_update_leaves_missing_type_2_attributes_missing() -> None:
