@@ -108,7 +108,6 @@ class Intake:
                 continue  # recorded by another association just now: compare again
             if WarningCode.DUPLICATE in accepted.warnings:
                 self._objects.absolute(path).unlink(missing_ok=True)
-            self._wake()
             return accepted
         raise StoreError("instance could not be recorded: another association keeps recording the same UID")
 
@@ -174,8 +173,10 @@ class Intake:
         now = self._clock()
         with self._database.write() as connection:
             copies = studies.copies_of(connection, header.sop_instance_uid)
-            here = self._objects.absolute(path)
-            if any(same_data_set(self._objects.absolute(kept), here) for _, kept in copies):
+            if any(
+                same_data_set(self._objects.absolute(kept), self._objects.absolute(path))
+                for _, kept in copies
+            ):
                 return Accepted(uid=header.sop_instance_uid, warnings=(WarningCode.DUPLICATE,))
             instance = _instance(header, path, size, now)
             studies.add_instance(
@@ -196,6 +197,8 @@ class Intake:
                     patient_id=dicom_json.text(study.attributes, "PatientID"),
                     accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
                 )
+        if known is None or known.deadline_at is None:
+            self._wake()  # a deadline where there was none; one that moves back needs no look
         _LOG.info("instance committed", extra={"action": "instance.received", "uid": header.sop_instance_uid})
         return Accepted(uid=header.sop_instance_uid)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -21,18 +22,31 @@ _SERIES = METADATA.tables["series"]
 _INSTANCE = METADATA.tables["instance"]
 _EXPLANATION = METADATA.tables["explanation"]
 
+# Run once for each instance that arrives: statements made once, whose compiled form is found at once.
+_LOCKED_STUDY = (
+    select(_STUDY).where(_STUDY.c.study_instance_uid == bindparam("study_instance_uid")).with_for_update()
+)
+_COPIES = (
+    select(_INSTANCE.c.copy_number, _INSTANCE.c.path)
+    .where(_INSTANCE.c.sop_instance_uid == bindparam("sop_instance_uid"))
+    .order_by(_INSTANCE.c.copy_number)
+)
+_ADD_INSTANCE = insert(_INSTANCE)
+_STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
+
 
 def upsert(connection: Connection, table: Any) -> Any:
     """An INSERT of the connection's dialect that knows ON CONFLICT."""
-    maker = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-    return maker(table)
+    return _upsert(connection.dialect.name, table)
+
+
+def _upsert(dialect: str, table: Any) -> Any:
+    return (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
 
 
 def locked_study(connection: Connection, study_instance_uid: str) -> Study | None:
     """The study without its series, its row locked until the transaction ends; None if unknown."""
-    row = connection.execute(
-        select(_STUDY).where(_STUDY.c.study_instance_uid == study_instance_uid).with_for_update()
-    ).first()
+    row = connection.execute(_LOCKED_STUDY, {"study_instance_uid": study_instance_uid}).first()
     return None if row is None else _study(row, ())
 
 
@@ -85,48 +99,45 @@ def put_study(connection: Connection, study: Study, *, patient_id: str, accessio
         "completed_at": study.completed_at,
         "evidence": study.evidence.value if study.evidence else "",
     }
-    changes = {k: v for k, v in values.items() if k not in ("study_instance_uid", "first_received_at")}
-    statement = upsert(connection, _STUDY).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=changes))
+    connection.execute(_put_study(connection.dialect.name), values)
 
 
 def add_series(connection: Connection, header: InstanceHeader) -> None:
     """Remember a series by the header of its first instance; a known one stays as it is."""
-    statement = upsert(connection, _SERIES).values(
-        series_instance_uid=header.series_instance_uid,
-        study_instance_uid=header.study_instance_uid,
-        attributes=orjson.dumps(header.attributes).decode(),
+    connection.execute(
+        _add_series(connection.dialect.name),
+        {
+            "series_instance_uid": header.series_instance_uid,
+            "study_instance_uid": header.study_instance_uid,
+            "attributes": orjson.dumps(header.attributes).decode(),
+        },
     )
-    connection.execute(statement.on_conflict_do_nothing())
 
 
 def copies_of(connection: Connection, sop_instance_uid: str) -> list[tuple[int, str]]:
     """(copy number, path) of everything kept under a SOP Instance UID."""
-    rows = connection.execute(
-        select(_INSTANCE.c.copy_number, _INSTANCE.c.path)
-        .where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
-        .order_by(_INSTANCE.c.copy_number)
-    )
+    rows = connection.execute(_COPIES, {"sop_instance_uid": sop_instance_uid})
     return [(number, path) for number, path in rows]
 
 
 def add_instance(connection: Connection, instance: Instance, *, copy_number: int, source: str) -> None:
     """Record a stored instance."""
     connection.execute(
-        insert(_INSTANCE).values(
-            sop_instance_uid=instance.sop_instance_uid,
-            copy_number=copy_number,
-            sop_class_uid=instance.sop_class_uid,
-            series_instance_uid=instance.series_instance_uid,
-            study_instance_uid=instance.study_instance_uid,
-            transfer_syntax_uid=instance.transfer_syntax_uid,
-            instance_number=instance.instance_number,
-            path=instance.path,
-            size=instance.size,
-            received_at=instance.received_at,
-            source=source,
-            attributes=orjson.dumps(instance.attributes).decode(),
-        )
+        _ADD_INSTANCE,
+        {
+            "sop_instance_uid": instance.sop_instance_uid,
+            "copy_number": copy_number,
+            "sop_class_uid": instance.sop_class_uid,
+            "series_instance_uid": instance.series_instance_uid,
+            "study_instance_uid": instance.study_instance_uid,
+            "transfer_syntax_uid": instance.transfer_syntax_uid,
+            "instance_number": instance.instance_number,
+            "path": instance.path,
+            "size": instance.size,
+            "received_at": instance.received_at,
+            "source": source,
+            "attributes": orjson.dumps(instance.attributes).decode(),
+        },
     )
 
 
@@ -237,6 +248,20 @@ def set_accession_from_order(connection: Connection, study_instance_uid: str, ac
         )
         .values(accession_number=accession_number)
     )
+
+
+@lru_cache
+def _put_study(dialect: str) -> Any:
+    statement = _upsert(dialect, _STUDY)
+    changes = {column.name: statement.excluded[column.name] for column in _STUDY.c}
+    for name in _STUDY_IDENTITY:
+        del changes[name]
+    return statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=changes)
+
+
+@lru_cache
+def _add_series(dialect: str) -> Any:
+    return _upsert(dialect, _SERIES).on_conflict_do_nothing()
 
 
 def _like(pattern: str) -> str:
