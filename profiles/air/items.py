@@ -15,7 +15,6 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
-from pydicom.sr._snomed_dict import mapping as _snomed
 
 from profiles.codes import Code
 
@@ -82,11 +81,20 @@ def code(dataset: Dataset, keyword: str) -> Code | None:
     for item in items(dataset, keyword)[:1]:
         value = text(item, "CodeValue") or text(item, "LongCodeValue") or text(item, "URNCodeValue")
         scheme = text(item, "CodingSchemeDesignator")
-        if scheme in ("SRT", "SNM3", "99SDM") and value in _snomed["SRT"]:
-            value, scheme = str(_snomed["SRT"][value]), "SCT"
+        if scheme in ("SRT", "SNM3", "99SDM"):
+            value, scheme = _without_retirement(value, scheme)
         if value and scheme:
             return Code(value, scheme, text(item, "CodeMeaning"))
     return None
+
+
+def _without_retirement(value: str, scheme: str) -> tuple[str, str]:
+    """The SCT equivalent of a retired SNOMED code, or the code as it is."""
+    # the table takes a second to import, and only old reports need it
+    from pydicom.sr._snomed_dict import mapping
+
+    found = mapping["SRT"].get(value)
+    return (value, scheme) if found is None else (str(found), "SCT")
 
 
 def is_named(item: Dataset, name: Code) -> bool:
