@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    connection = Connection(options.manager, token_file=options.token_file)
+    connection = Connection(options.manager, token_file=options.token_file, name=options.station)
     client = UpsRsClient(options.manager, connection)
     execution = Execution(
         client,

@@ -14,6 +14,7 @@ Messages name the host, never a query or a body: those may tell of patients.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ _FAULT_LIMIT = 50
 
 class WebError(Exception):
     """A peer did not do what was asked."""
+
+
+_NO_TOKEN = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
 
 
 class UnreachableError(WebError):
@@ -99,14 +103,22 @@ class Connection:
         File whose content is the bearer token; read at every request, so it can be renewed.
     timeout_s
         Seconds without any byte before a peer counts as unreachable.
+    name
+        What peers are told we are (User-Agent).
     """
 
     def __init__(
-        self, trusted_origin: str, *, token_file: Path | None = None, timeout_s: float = 30.0
+        self,
+        trusted_origin: str,
+        *,
+        token_file: Path | None = None,
+        timeout_s: float = 30.0,
+        name: str = "",
     ) -> None:
         self._origin = _origin_of(httpx.URL(trusted_origin))
         self._token_file = token_file
-        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False)
+        agent = {"User-Agent": _NO_TOKEN.sub("-", name)} if name else None
+        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False, headers=agent)
 
     def close(self) -> None:
         """Close all connections."""

@@ -10,6 +10,7 @@ store works.
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,9 @@ class _AnsweredError(Exception):
         super().__init__(response.status_code)
 
 
+_PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Door:
     """One request on its way: where it came in, and how answers are written."""
@@ -92,8 +96,11 @@ class _Door:
             return self.prefix
 
     def actor(self, name: str = "") -> Actor:
+        """Who asks: the requester of the URL, else the product the User-Agent header names (not proven)."""
         client = self.request.client
-        return Actor(door="dicomweb", name=name, address=client.host if client else "")
+        product = _PRODUCT.match(self.request.headers.get("user-agent", ""))
+        said = name or (product[0] if product else "")
+        return Actor(door="dicomweb", name=said, address=client.host if client else "")
 
     def address(self, uid: str) -> str:
         return f"{self.service}/workitems/{uid}"
