@@ -115,7 +115,7 @@ def states_page() -> str:
             "- An update may set what was not there at create; only `NA` attributes are refused.",
             "- A cancel request for a SCHEDULED workitem causes the two state reports of the table and no",
             "  event 2. For one IN PROGRESS it is recorded and told as event 2; its performer decides.",
-            "- A cancel request that names no requester is told on as requested by `ANONYMOUS`.",
+            "- A cancel request is told on with the AE title or product that sent it, else as `ANONYMOUS`.",
             "- Person names match without regard to case; a key of one component group matches any group.",
             "  Every attribute can be matched but those with Match `-`. Times without offset are UTC. Fuzzy,",
             "  empty value and multiple value matching are not supported.",

@@ -40,11 +40,11 @@ class RequestCancel:
     """Request UPS Cancel (N-ACTION type 2, CC.2.2).
 
     `requesting_ae` becomes Requesting AE (0074,1236) of the event report, which is type 1; HTTP names none,
-    so its door derives one.
+    so its door gives what it knows, and what is no AE title is told as anonymous.
     """
 
     details: DicomJson = field(default_factory=dict)
-    requesting_ae: str = "ANONYMOUS"
+    requesting_ae: str = ""
 
 
 Command = Update | ChangeState | RequestCancel

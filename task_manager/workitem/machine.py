@@ -31,6 +31,7 @@ from profiles.ups.states import (
     TransitionEvent,
 )
 from profiles.ups.times import dicom_datetime
+from profiles.ups.values import fits
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 from task_manager.workitem.model import RequestedCancel, Workitem
@@ -43,6 +44,9 @@ from task_manager.workitem.validate import (
 
 DEFAULT_WORKLIST_LABEL = "AIRWAY"
 """Fills an empty Worklist Label at create (CC.2.5-3: the SCP supplies one)."""
+
+ANONYMOUS = "ANONYMOUS"
+"""Requesting AE of a cancel request whose sender has no AE title."""
 
 REFUSALS: Mapping[int, RefusalCode] = {
     0x0111: RefusalCode.DUPLICATE_INSTANCE,
@@ -336,7 +340,9 @@ def _request_cancel(workitem: Workitem | None, command: RequestCancel, now: date
         if isinstance(finished, Refused):
             return finished
         return _applied(finished.workitem, [_state_report(started), *finished.reports], warning)
-    request = RequestedCancel(requested_at=now, requesting_ae=command.requesting_ae, details=details)
+    asker = command.requesting_ae.strip()
+    asker = asker if asker and fits("AE", asker) else ANONYMOUS
+    request = RequestedCancel(requested_at=now, requesting_ae=asker, details=details)
     asked = replace(workitem, cancel_requested=request, modified_at=now, version=workitem.version + 1)
-    payload = report.cancel_requested(command.requesting_ae, details)
+    payload = report.cancel_requested(asker, details)
     return _applied(asked, [_report(EventType.CANCEL_REQUESTED, asked, payload)], warning)

@@ -80,9 +80,7 @@ class MemoryWorklist:
 
     def request_cancel(self, uid: str, details: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """Request UPS Cancel."""
-        if actor.name:
-            return self._apply(uid, RequestCancel(details=details, requesting_ae=actor.name))
-        return self._apply(uid, RequestCancel(details=details))
+        return self._apply(uid, RequestCancel(details=details, requesting_ae=actor.name))
 
     def _apply(self, uid: str, command: Command) -> Accepted | Refused:
         while True:

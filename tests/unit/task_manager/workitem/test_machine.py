@@ -457,6 +457,15 @@ def test_a_cancel_request_to_a_performer_is_recorded_and_told() -> None:
     assert outcome.workitem.version == workitem.version + 1
 
 
+@pytest.mark.parametrize(
+    ("said", "told_as"),
+    [("RIS1", "RIS1"), (" RIS1 ", "RIS1"), ("", "ANONYMOUS"), ("a-product-of-many-letters", "ANONYMOUS")],
+)
+def test_the_requester_is_told_as_an_ae_title(said: str, told_as: str) -> None:
+    outcome = applied(do(after(created(), move(P)), RequestCancel(requesting_ae=said)))
+    assert text(outcome.reports[0].payload, "RequestingAE") == told_as
+
+
 def test_a_cancel_request_with_wrong_details_changes_nothing() -> None:
     details = element("ProcedureStepDiscontinuationReasonCodeSequence", element("CodeValue", "110510"))
     outcome = refused(do(created(), RequestCancel(details=details)))
