@@ -86,10 +86,14 @@ def _averaged(
     """Means over blocks of voxels; a remainder at the end of an axis is cut off."""
     for axis, block in enumerate(blocks):
         if block > 1:
-            count = values.shape[axis] // block
-            cut = np.take(values, range(count * block), axis=axis)
-            split = cut.reshape(*cut.shape[:axis], count, block, *cut.shape[axis + 1 :])
-            values = split.mean(axis=axis + 1, dtype=np.float32)
+            end = values.shape[axis] // block * block
+            before = (slice(None),) * axis
+            # sums of strided views: many times faster than a mean over an axis of length `block`
+            total = values[(*before, slice(0, end, block))].copy()
+            for start in range(1, block):
+                total += values[(*before, slice(start, end, block))]
+            total /= np.float32(block)
+            values = total
     scale = np.diag([*blocks, 1]).astype(np.float64)
     scale[:3, 3] = (np.array(blocks) - 1) / 2
     return values, affine @ scale

@@ -95,7 +95,7 @@ def split_left_right(mask: Mask, affine: NDArray[np.float64], midline_x_mm: floa
             labels = _nearest(labels, labels == first, cores, number + 1)
             number += 1
             large = [first, number]
-    centres = ndimage.center_of_mass(part, labels, range(1, number + 1))
+    centres = [_centre(labels == label) for label in range(1, number + 1)]
     x = np.array([float(affine[0, :3] @ centre + offset[0]) for centre in centres])
     if len(large) == 2:
         # The lungs themselves say where the middle is, however far off centre the patient lies.
@@ -104,6 +104,12 @@ def split_left_right(mask: Mask, affine: NDArray[np.float64], midline_x_mm: floa
     left[box] = is_left[labels] & part
     right[box] = ~is_left[labels] & part
     return left, right
+
+
+def _centre(mask: Mask) -> NDArray[np.float64]:
+    """Mean index of the voxels of `mask`, which has some, on each axis."""
+    counts = [np.count_nonzero(mask, axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    return np.array([np.average(np.arange(len(count)), weights=count) for count in counts])
 
 
 def _cores(whole: Mask) -> tuple[Mask, Mask] | None:
