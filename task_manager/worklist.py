@@ -93,6 +93,8 @@ class StoredWorklist:
         found: list[DicomJson] = []
         skip = query.offset
         limit = min(query.limit, _MOST_FOUND)
+        if limit <= 0:
+            return found
         with self._database.read() as connection:
             for attributes in workitems.candidates(connection, searched_columns(query.matching)):
                 if not matches(query.matching, attributes):
@@ -123,7 +125,7 @@ class StoredWorklist:
 
     def request_cancel(self, uid: str, details: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """Request UPS Cancel (CC.2.2)."""
-        return self._apply(uid, RequestCancel(details=details), actor)
+        return self._apply(uid, RequestCancel(details=details, requesting_ae=actor.name), actor)
 
     def cancel_unstarted(
         self, connection: Connection, uid: str, *, reason: str, actor: Actor, now: datetime
