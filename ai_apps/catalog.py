@@ -7,6 +7,7 @@ in the process that runs the app; listing a catalogue loads none.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,15 @@ def load_app(manifest: Manifest, *, threads: int = 0, use_gpu: bool = True) -> A
     except (ImportError, AttributeError, OSError, SyntaxError) as error:
         raise ModelError(f"the code of app {manifest.name} cannot be loaded") from error
     return cast(App, factory(manifest, threads=threads, use_gpu=use_gpu))
+
+
+def preload() -> None:
+    """Import the code of the built-in apps ahead of :func:`load_app`, which tells what is wrong with it."""
+    for manifest in catalog().values():
+        module_name = manifest.entry.partition(":")[0]
+        if not module_name.startswith("./"):
+            with contextlib.suppress(Exception):
+                importlib.import_module(module_name)
 
 
 def _beside(manifest: Manifest, name: str) -> ModuleType:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ai_apps.catalog import catalog
 from ai_apps.manifest import ManifestError
+from ai_apps.performer.child import Standby
 from ai_apps.performer.claims import ClaimFolder
 from ai_apps.performer.connection import Connection
 from ai_apps.performer.execution import Execution, Limits, Station
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clock=_now,
         limits=Limits(run_s=options.timeout_seconds, grace_s=options.grace_seconds),
         patience=Patience(),
+        standby=Standby(),
     )
     performer = Performer(
         client,
@@ -77,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stop=stop,
         clock=_now,
     )
-    performer.run()
+    try:
+        performer.run()
+    finally:
+        execution.close()
     connection.close()
     os.close(lock)
     return 0

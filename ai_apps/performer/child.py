@@ -7,6 +7,7 @@ to die with its parent. A run that finished before a restart is not run again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -25,6 +26,10 @@ from ai_apps.performer.job import JobError, RunFailure, RunResult, read_failure,
 from profiles.codes import EQUIPMENT_FAILURE
 
 logger = logging.getLogger(__name__)
+
+RUNNER = (sys.executable, "-m", "ai_apps.performer.runner")
+STANDBY = "-"
+"""In place of the job folder: wait for it on standard input."""
 
 _POLL_S = 0.1
 _LINE_LIMIT = 64 * 1024
@@ -59,13 +64,64 @@ class Canceled:
 RunOutcome = Finished | Failed | TimedOut | Canceled
 
 
+class Standby:
+    """A child that has imported everything and waits to be told its job, so that a run starts at once.
+
+    Parameters
+    ----------
+    command
+        Program that is given ``-`` and the parent's process id, and reads the job folder from standard input.
+    """
+
+    def __init__(self, command: tuple[str, ...] = RUNNER) -> None:
+        self._command = command
+        self._waiting: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Start a child unless one waits; call it in the thread that stays until the job has ended."""
+        if self._waiting is not None and self._waiting.poll() is None:
+            return
+        self.close()
+        try:
+            self._waiting = subprocess.Popen(  # noqa: S603 - see run_job
+                [*self._command, STANDBY, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            logger.warning("no child in advance", extra={"action": "run-not-prepared"})
+
+    def take(self, job_folder: Path) -> subprocess.Popen[bytes] | None:
+        """The child that waits, now running the job of `job_folder`; None if there is none."""
+        child, self._waiting = self._waiting, None
+        if child is None:
+            return None
+        assert child.stdin is not None
+        try:
+            with child.stdin as pipe:
+                pipe.write(os.fsencode(job_folder) + b"\n")
+        except OSError:  # it is gone
+            _end(child)
+            return None
+        return child
+
+    def close(self) -> None:
+        """End the child that waits, if there is one."""
+        child, self._waiting = self._waiting, None
+        if child is not None:
+            _end(child)
+
+
 def run_job(
     job_folder: Path,
     *,
     timeout_s: float,
     on_progress: Progress,
     cancel: threading.Event,
-    command: tuple[str, ...] = (sys.executable, "-m", "ai_apps.performer.runner"),
+    command: tuple[str, ...] = RUNNER,
+    standby: Standby | None = None,
 ) -> RunOutcome:
     """Run the job in `job_folder` and return what came of it; call it in the thread that stays till then.
 
@@ -81,6 +137,8 @@ def run_job(
         Set it from another thread to stop the run.
     command
         Program that is given the job folder and the parent's process id.
+    standby
+        Gives a child that has been started already, if it has one.
 
     Raises
     ------
@@ -90,16 +148,7 @@ def run_job(
     earlier = _outcome_in(job_folder)
     if earlier is not None:
         return earlier
-    # Own session: signals of a terminal do not reach the child before its parent has decided. The log is for
-    # operators; its last lines are not sent anywhere, for an app's traceback may quote its input.
-    with (job_folder / "runner.log").open("ab") as log:
-        child = subprocess.Popen(  # noqa: S603 - a fixed program and two arguments of our own
-            [*command, str(job_folder), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
+    child = (standby.take(job_folder) if standby else None) or _started(job_folder, command)
     try:
         stopped = _follow(child, timeout_s, on_progress, cancel)
     finally:
@@ -113,6 +162,19 @@ def run_job(
         return finished
     logger.error("app ended without result", extra={"action": "run-crashed", "status": child.returncode})
     return Failed(failure=RunFailure(message=_ending(child.returncode), reason=EQUIPMENT_FAILURE))
+
+
+def _started(job_folder: Path, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    # Own session: signals of a terminal do not reach the child before its parent has decided. The log is for
+    # operators; its last lines are not sent anywhere, for an app's traceback may quote its input.
+    with (job_folder / "runner.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - a fixed program and two arguments of our own
+            [*command, str(job_folder), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def _outcome_in(job_folder: Path) -> Finished | Failed | None:
@@ -183,6 +245,15 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     except PermissionError:
         child.kill()  # macOS refuses for a group of zombies
     child.wait()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a child that has no job."""
+    _kill_group(child)
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _ending(status: int) -> str:

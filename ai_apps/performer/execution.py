@@ -9,7 +9,6 @@ because their UIDs are derived and their time is the claim's.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ai_apps.performer.child import Canceled, Failed, Finished, RunOutcome, TimedOut, run_job
+from ai_apps.performer.child import (
+    RUNNER,
+    Canceled,
+    Failed,
+    Finished,
+    RunOutcome,
+    Standby,
+    TimedOut,
+    run_job,
+)
 from ai_apps.performer.claims import Claim, ClaimFolder
 from ai_apps.performer.connection import Connection, RejectedError, UnreachableError
 from ai_apps.performer.job import Job, RunFailure, RunResult, write_job
@@ -41,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 _IN_PROGRESS = "IN PROGRESS"
-RUNNER = (sys.executable, "-m", "ai_apps.performer.runner")
 
 
 class LostError(Exception):
@@ -108,6 +115,7 @@ class Execution:
         limits: Limits,
         patience: Patience,
         command: tuple[str, ...] = RUNNER,
+        standby: Standby | None = None,
     ) -> None:
         self._client = client
         self._connection = connection
@@ -118,6 +126,17 @@ class Execution:
         self._limits = limits
         self._patience = patience
         self._command = command
+        self._standby = standby
+
+    def prepare(self) -> None:
+        """Use a pause to start what the next run needs."""
+        if self._standby is not None:
+            self._standby.prepare()
+
+    def close(self) -> None:
+        """End what was prepared and is not needed any more."""
+        if self._standby is not None:
+            self._standby.close()
 
     def perform(self, claim: Claim) -> bool:
         """Bring a claimed workitem to a final state; False if it turned out not to be ours.
@@ -237,6 +256,7 @@ class Execution:
                 on_progress=reporter.progress,
                 cancel=reporter.cancel,
                 command=self._command,
+                standby=self._standby,
             )
         except OSError as error:
             message = f"the app process cannot be started: {type(error).__name__}"

@@ -79,6 +79,7 @@ class Performer:
             self.resume()
             while not self._stop.is_set():
                 if not self.perform_next():
+                    self._execution.prepare()
                     self._stop.wait(self._poll_s)
         except StoppedError:
             logger.info("work left to be resumed", extra={"action": "performer.interrupted"})

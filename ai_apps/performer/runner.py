@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The child process that runs one app on one job: ``python -m ai_apps.performer.runner JOBDIR [PARENT_PID]``.
 
+``-`` for JOBDIR waits until a line on standard input names it, with all code loaded meanwhile.
+
 Standard output carries progress lines only, ``{"percent": 40, "text": "..."}``; whatever an app or library
 prints goes to standard error. Exit status: 0 with ``result.json``, 3 with ``failure.json``, 1 for a crash.
 """
@@ -23,9 +25,10 @@ from typing import TextIO
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from ai_apps.catalog import catalog, load_app
+from ai_apps.catalog import catalog, load_app, preload
 from ai_apps.contract import AppError, AppInput, Progress
 from ai_apps.manifest import Manifest, ManifestError
+from ai_apps.performer.child import STANDBY
 from ai_apps.performer.job import (
     Job,
     JobError,
@@ -54,9 +57,12 @@ def main(arguments: Sequence[str]) -> int:
     if not 1 <= len(arguments) <= 2:
         sys.stderr.write("usage: python -m ai_apps.performer.runner JOBDIR [PARENT_PID]\n")
         return 2
-    folder = Path(arguments[0]).resolve()
     if len(arguments) == 2 and not _bound_to(int(arguments[1])):
         return 1
+    named = Path(arguments[0]) if arguments[0] != STANDBY else _awaited()
+    if named is None:
+        return 0
+    folder = named.resolve()
     try:
         with _own_standard_output() as out:
             write_result(folder, _run(folder, _progress_to(out)))
@@ -76,6 +82,22 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     write_failure(folder, failure)
     return FAILED_STATUS
+
+
+def _awaited() -> Path | None:
+    """The job folder that the parent names once it has a job; None if it never does.
+
+    Standard error then goes where that of a child with a job goes.
+    """
+    preload()
+    line = sys.stdin.buffer.readline().rstrip(b"\n")
+    if not line:
+        return None
+    folder = Path(os.fsdecode(line))
+    log = os.open(folder / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    os.dup2(log, 2)
+    os.close(log)
+    return folder
 
 
 def _run(folder: Path, report: Progress) -> RunResult:

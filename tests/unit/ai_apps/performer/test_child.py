@@ -7,6 +7,7 @@ The apps here are small files written by the tests; the shipped app has its own 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,9 +22,10 @@ import pytest
 import yaml
 
 from ai_apps.catalog import BUILT_IN
-from ai_apps.performer.child import Canceled, Failed, Finished, RunOutcome, TimedOut, run_job
+from ai_apps.performer.child import Canceled, Failed, Finished, RunOutcome, Standby, TimedOut, run_job
 from ai_apps.performer.job import Job, JobError, read_job, read_result, write_job
 from ai_apps.performer.runner import main
+from conformance.peers.process import wait_until
 from conformance.phantoms import ChestPhantom, datasets, make_ct_chest, sop_instance_uids, write_series
 from profiles.air.model import ResultContext
 from profiles.codes import EQUIPMENT_FAILURE, OBJECT_SET_INCOMPLETE, WORKITEM_LUNG_CT
@@ -104,6 +106,7 @@ def run(
     on_progress: Callable[[int, str], None] = lambda percent, text: None,
     cancel: threading.Event | None = None,
     command: tuple[str, ...] = (sys.executable, "-m", "ai_apps.performer.runner"),
+    standby: Standby | None = None,
 ) -> RunOutcome:
     return run_job(
         folder,
@@ -111,6 +114,7 @@ def run(
         on_progress=on_progress,
         cancel=cancel or threading.Event(),
         command=command,
+        standby=standby,
     )
 
 
@@ -410,3 +414,77 @@ def test_a_result_outside_the_job_folder_is_not_taken(tmp_path: Path) -> None:
 def test_usage_is_told_on_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("usage:")
+
+
+NO_PROGRAM = ("/nonexistent/program",)
+
+
+def test_a_prepared_child_runs_the_job(tmp_path: Path, images: tuple[Path, ...]) -> None:
+    source = BALL.replace("{found}", "True").replace(
+        "import numpy", "import sys; sys.stderr.write('loaded')\nimport numpy"
+    )
+    folder = job_in(tmp_path, images, source)
+    standby = Standby()
+    standby.prepare()
+    standby.prepare()
+    told: list[tuple[int, str]] = []
+    outcome = run(
+        folder,
+        on_progress=lambda percent, text: told.append((percent, text)),
+        command=NO_PROGRAM,
+        standby=standby,
+    )
+    assert isinstance(outcome, Finished)
+    assert (45, "half way") in told
+    assert "loaded" in (folder / "runner.log").read_text()
+    assert standby.take(folder) is None
+
+
+SAYS_JOB = """
+import json, sys
+print(json.dumps({"percent": 5, "text": sys.argv[1]}))
+"""
+
+
+def test_a_program_that_cannot_wait_is_no_hindrance(tmp_path: Path) -> None:
+    standby = Standby(NO_PROGRAM)
+    standby.prepare()
+    assert told_job(tmp_path, standby) == [str(tmp_path)]
+
+
+def test_for_a_prepared_child_that_ended_another_is_started(tmp_path: Path) -> None:
+    standby = Standby(("true",))
+    standby.prepare()
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    assert told_job(tmp_path, standby) == [str(tmp_path)]
+
+
+def told_job(folder: Path, standby: Standby) -> list[str]:
+    """What a child that says its job folder says."""
+    told: list[str] = []
+    run(folder, on_progress=lambda percent, text: told.append(text), command=light(SAYS_JOB), standby=standby)
+    return told
+
+
+def test_closing_ends_the_child_that_waits(tmp_path: Path) -> None:
+    said = tmp_path / "pid"
+    source = (
+        f"import os, sys, pathlib; pathlib.Path({str(said)!r}).write_text(str(os.getpid())); sys.stdin.read()"
+    )
+    standby = Standby(light(source))
+    standby.prepare()
+    wait_until(lambda: said.exists() and said.read_text(), "the child has started")
+    standby.close()
+    standby.close()
+    assert gone(int(said.read_text()))
+
+
+def test_a_child_that_is_never_given_a_job_ends_with_its_parent(tmp_path: Path) -> None:
+    ending = subprocess.run(
+        [sys.executable, "-m", "ai_apps.performer.runner", "-", str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ending.returncode, ending.stdout) == (0, b"")
