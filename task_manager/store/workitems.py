@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, collate, func, insert, select, update
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.states import ProcedureStepState
@@ -99,9 +99,8 @@ def candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]])
     statement = (
         select(_WORKITEM.c.attributes)
         .where(and_(True, *wanted))
-        .order_by(
-            _WORKITEM.c.priority_rank, _WORKITEM.c.scheduled_start, _WORKITEM.c.created_at, _WORKITEM.c.uid
-        )
+        .order_by(_WORKITEM.c.priority_rank, _WORKITEM.c.scheduled_start, _WORKITEM.c.created_at)
+        .order_by(collate(_WORKITEM.c.uid, "BINARY" if connection.dialect.name == "sqlite" else "C"))
     )
     for (attributes,) in connection.execution_options(yield_per=200).execute(statement):
         yield orjson.loads(attributes)
