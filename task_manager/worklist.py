@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 
 from profiles import dicom_json
@@ -95,8 +96,11 @@ class StoredWorklist:
         limit = min(query.limit, _MOST_FOUND)
         if limit <= 0:
             return found
-        with self._database.read() as connection:
-            for attributes in workitems.candidates(connection, searched_columns(query.matching)):
+        with (
+            self._database.read() as connection,
+            closing(workitems.candidates(connection, searched_columns(query.matching))) as stored,
+        ):
+            for attributes in stored:
                 if not matches(query.matching, attributes):
                     continue
                 if skip:

@@ -7,7 +7,7 @@ made from, so two writers can never both win.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -90,10 +90,11 @@ def origin_of(connection: Connection, uid: str) -> Origin:
     )
 
 
-def candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> Iterator[DicomJson]:
+def candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> Generator[DicomJson]:
     """Attributes of workitems whose columns have one of the wanted values, in worklist order.
 
     HIGH priority first, then scheduled start, then arrival (the order performers should take them in).
+    Close the iterator when stopping early: it holds a cursor.
     """
     wanted = [_WORKITEM.c[name].in_(list(values)) for name, values in equal.items()]
     statement = (
@@ -102,8 +103,9 @@ def candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]])
         .order_by(_WORKITEM.c.priority_rank, _WORKITEM.c.scheduled_start, _WORKITEM.c.created_at)
         .order_by(collate(_WORKITEM.c.uid, "BINARY" if connection.dialect.name == "sqlite" else "C"))
     )
-    for (attributes,) in connection.execution_options(yield_per=200).execute(statement):
-        yield orjson.loads(attributes)
+    with connection.execution_options(yield_per=200).execute(statement) as found:
+        for (attributes,) in found:
+            yield orjson.loads(attributes)
 
 
 def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[tuple[Workitem, Origin]]:
