@@ -49,3 +49,6 @@ def configure_logging(settings: LogSettings) -> None:
         "dicomweb_client",
     ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # An error for every six bytes of garbage, a traceback for every lost connection (pynetdicom 3.0.4): a
+    # stranger could fill the disk. The DICOM door tells once of each connection it ends.
+    logging.getLogger("pynetdicom.dul").setLevel(logging.CRITICAL)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import socket
 import socketserver
+import struct
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt, register_uid
+from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
@@ -30,7 +33,8 @@ _LOG = logging.getLogger(__name__)
 _TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
 _STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 _POLL_S = 0.2
-_RECEIVE_BUFFER_BYTES = 1024 * 1024
+_RECEIVE_BUFFER_BYTES = 256 * 1024
+_PDU_HEADER = struct.Struct(">2xL")
 
 
 class DimseServer:
@@ -83,6 +87,7 @@ class DimseServer:
         self._entity.add_supported_context(Verification)
         self._server: _Listener | None = None
         self._thread: threading.Thread | None = None
+        self._ended: WeakSet[Any] = WeakSet()
 
     @property
     def host(self) -> str:
@@ -112,6 +117,7 @@ class DimseServer:
                 (evt.EVT_C_STORE, self._provider.handle),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_ABORTED, _log_abort),
+                (evt.EVT_PDU_SENT, self._log_own_abort),
             ],
             server_class=_Listener,
         )
@@ -156,16 +162,52 @@ class DimseServer:
         offered = [build_context(uid, syntaxes) for uid, syntaxes in wanted.items() if syntaxes]
         event.assoc.acceptor.supported_contexts = event.assoc.acceptor.supported_contexts + offered
 
+    def _log_own_abort(self, event: Any) -> None:
+        """One line per connection that is ended because of what it sent; each bit of garbage is an abort."""
+        if not isinstance(event.pdu, A_ABORT_RQ) or event.assoc in self._ended:
+            return
+        self._ended.add(event.assoc)
+        _LOG.warning(
+            "connection ended by the DICOM port",
+            extra={"action": "dimse.ended", "address": str(event.assoc.requestor.address)},
+        )
+
 
 class _PromptSocket(socket.socket):
-    """A connection that acknowledges each read at once.
+    """A connection that acknowledges each read at once and reads a PDU in large pieces.
 
     Senders that leave Nagle's algorithm on (DCMTK `storescu` by default) wait for our delayed
     acknowledgement inside every object otherwise. The kernel forgets the option, so each read sets it again.
+    The library asks for 4 KiB at a time: what belongs to the same PDU is read ahead for it, and never a byte
+    of the next one, because the library looks at the kernel for news.
     """
 
+    _ahead = memoryview(b"")
+    _rest_of_pdu = 0
+    _header = b""
+
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        data = super().recv(bufsize, flags)
+        if flags:
+            return super().recv(bufsize, flags)
+        if not self._ahead:
+            if not self._rest_of_pdu:
+                return self._read_header(bufsize)
+            self._ahead = memoryview(self._read(min(self._rest_of_pdu, _RECEIVE_BUFFER_BYTES)))
+            self._rest_of_pdu -= len(self._ahead)
+        piece, self._ahead = self._ahead[:bufsize], self._ahead[bufsize:]
+        return bytes(piece)
+
+    def _read_header(self, bufsize: int) -> bytes:
+        """Type and length of the next PDU (PS3.8 9.3.1)."""
+        data = self._read(min(bufsize, _PDU_HEADER.size - len(self._header)))
+        self._header += data
+        if len(self._header) == _PDU_HEADER.size:
+            (self._rest_of_pdu,) = _PDU_HEADER.unpack(self._header)
+            self._header = b""
+        return data
+
+    def _read(self, size: int) -> bytes:
+        data = super().recv(size)
         if hasattr(socket, "TCP_QUICKACK"):
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
