@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, HTTPException, Response
-from fastapi.responses import ORJSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
@@ -23,7 +22,7 @@ from task_manager.story import StudyStory, WorkitemStory
 
 def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
     """Routes of ``/api``, ``/health`` and ``/metrics``."""
-    routes = APIRouter(default_response_class=ORJSONResponse)
+    routes = APIRouter()
     registry = CollectorRegistry()
     registry.register(_Counts(service))
 
