@@ -10,11 +10,9 @@ from __future__ import annotations
 import logging
 import socket
 import socketserver
-import struct
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -26,6 +24,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from informatics_gateway.dimse.prompt_socket import PromptSocket
 from informatics_gateway.dimse.storage_scp import StorageProvider
 from task_manager.ports import InstanceIntake
 
@@ -33,8 +32,6 @@ _LOG = logging.getLogger(__name__)
 _TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
 _STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 _POLL_S = 0.2
-_RECEIVE_BUFFER_BYTES = 256 * 1024
-_PDU_HEADER = struct.Struct(">2xL")
 
 
 class DimseServer:
@@ -173,51 +170,6 @@ class DimseServer:
         )
 
 
-class _PromptSocket(socket.socket):
-    """A connection that acknowledges each read at once and reads a PDU in large pieces.
-
-    Senders that leave Nagle's algorithm on (DCMTK `storescu` by default) wait for our delayed
-    acknowledgement inside every object otherwise. The kernel forgets the option, so each read sets it again.
-    The library asks for 4 KiB at a time: what belongs to the same PDU is read ahead for it, and never a byte
-    of the next one, because the library looks at the kernel for news.
-    """
-
-    _ahead = memoryview(b"")
-    _rest_of_pdu = 0
-    _header = b""
-
-    def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        if flags:
-            return super().recv(bufsize, flags)
-        if not self._ahead:
-            if not self._rest_of_pdu:
-                return self._read_header(bufsize)
-            self._ahead = memoryview(self._read(min(self._rest_of_pdu, _RECEIVE_BUFFER_BYTES)))
-            self._rest_of_pdu -= len(self._ahead)
-        piece, self._ahead = self._ahead[:bufsize], self._ahead[bufsize:]
-        return bytes(piece)
-
-    def _read_header(self, bufsize: int) -> bytes:
-        """Type and length of the next PDU (PS3.8 9.3.1)."""
-        data = self._read(min(bufsize, _PDU_HEADER.size - len(self._header)))
-        self._header += data
-        if len(self._header) == _PDU_HEADER.size:
-            (self._rest_of_pdu,) = _PDU_HEADER.unpack(self._header)
-            self._header = b""
-        return data
-
-    def _read(self, size: int) -> bytes:
-        data = super().recv(size)
-        if hasattr(socket, "TCP_QUICKACK"):
-            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return data
-
-    def shutdown(self, how: int) -> None:
-        """As the library expects: a peer that hung up first is no error, or the socket stays open."""
-        with suppress(OSError):
-            super().shutdown(how)
-
-
 class _Listener(ThreadedAssociationServer):
     """pynetdicom's server with prompt sockets that time out inside a message too."""
 
@@ -226,7 +178,7 @@ class _Listener(ThreadedAssociationServer):
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         plain, address = super().get_request()
-        connection = _PromptSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        connection = PromptSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(self.ae.network_timeout)
         return connection, address
