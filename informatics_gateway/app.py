@@ -132,9 +132,7 @@ class Application:
         self._closing.callback(database.close)
         database.migrate()
         objects = FileObjectStore(self._data / "store")
-        if Role.GATEWAY in self._roles:
-            objects.sweep_incoming()
-        return Service(
+        service = Service(
             database,
             objects,
             rules,
@@ -148,6 +146,9 @@ class Application:
             clock=utc_now,
             wake=self._wake,
         )
+        if Role.GATEWAY in self._roles:
+            objects.sweep_incoming(service.is_recorded)
+        return service
 
     def _open_doors(self, service: Service) -> Mapping[str, object]:
         gateway = self._settings.gateway

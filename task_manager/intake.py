@@ -108,6 +108,7 @@ class Intake:
                 continue  # recorded by another association just now: compare again
             if WarningCode.DUPLICATE in accepted.warnings:
                 self._objects.absolute(path).unlink(missing_ok=True)
+            staged.settle()
             return accepted
         raise StoreError("instance could not be recorded: another association keeps recording the same UID")
 

@@ -42,7 +42,10 @@ class StagedObject(Protocol):
         """
 
     def discard(self) -> None:
-        """Remove the staged bytes; harmless when committed or discarded before."""
+        """Remove the staged bytes; does nothing when committed or discarded before."""
+
+    def settle(self) -> None:
+        """Forget the staged bytes of a committed object: its record is durable, or it has none to have."""
 
 
 class ObjectStore(Protocol):
@@ -52,9 +55,10 @@ class ObjectStore(Protocol):
         """A new, empty staged object."""
 
     def commit(self, staged: StagedObject, *, study_instance_uid: str, sop_instance_uid: str) -> str:
-        """Make `staged` durable (fsync, rename) and return its path relative to the store.
+        """Make `staged` durable (fsync, link) and return its path relative to the store.
 
-        Committing under a name that exists keeps both: the name gets a suffix.
+        Committing under a name that exists keeps both: the name gets a suffix. Until `staged` is settled, a
+        restart looks whether the object has a record and removes it if not.
         """
 
     def absolute(self, relative: str) -> Path:

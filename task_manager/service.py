@@ -99,6 +99,11 @@ class Service:
         """Everything known about a study; None if it was never seen."""
         return study_story(self._database, study_instance_uid)
 
+    def is_recorded(self, path: str) -> bool:
+        """Whether an instance is kept at `path`, relative to the object store."""
+        with self._database.read() as connection:
+            return studies.is_recorded(connection, path)
+
     def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
         """Workitems by state, and jobs by (lane, state)."""
         with self._database.read() as connection:

@@ -145,6 +145,7 @@ class FolderIntake:
         with self._lock:
             self.instances.append(instance)
             self.actors.append(actor)
+        staged.settle()
         return Accepted(uid=header.sop_instance_uid)
 
     def find_instances(

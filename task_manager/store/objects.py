@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 from profiles.uids import is_uid
 from task_manager.errors import StoreError
+from task_manager.outcome import Refused
 from task_manager.ports import StagedObject
+from task_manager.study.header import read_header
 
 _INCOMING = "incoming"
 _OBJECTS = "objects"
@@ -28,6 +31,7 @@ class StagedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._size = 0
+        self._committed = False
         self._descriptor = -1
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -76,7 +80,17 @@ class StagedFile:
         self._close()
 
     def discard(self) -> None:
-        """Remove the staged bytes; harmless when committed or discarded before."""
+        """Remove the staged bytes; does nothing when committed or discarded before."""
+        self._close()
+        if not self._committed:
+            self._path.unlink(missing_ok=True)
+
+    def mark_committed(self) -> None:
+        """From now on only `settle` or a sweep removes the staged name of the object."""
+        self._committed = True
+
+    def settle(self) -> None:
+        """Remove the staged name of a committed object."""
         self._close()
         self._path.unlink(missing_ok=True)
 
@@ -110,14 +124,18 @@ class FileObjectStore:
         except OSError as error:
             raise StoreError("the object store cannot be opened") from error
 
-    def sweep_incoming(self) -> int:
+    def sweep_incoming(self, is_recorded: Callable[[str], bool]) -> int:
         """Remove what a stopped process left in ``incoming/``; returns how many files.
 
-        Call it at start-up, before any door opens: nothing staged then has been acknowledged.
+        Call it at start-up, before any door opens: nothing staged then has been acknowledged, and an object
+        that was committed and not settled is removed too unless `is_recorded` knows its path.
         """
         leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            for target in self._committed_names(path):
+                if not is_recorded(target.relative_to(self._root).as_posix()):
+                    target.unlink()
+            path.unlink()
         return len(leftovers)
 
     def stage(self) -> StagedFile:
@@ -133,7 +151,8 @@ class FileObjectStore:
     def commit(self, staged: StagedObject, *, study_instance_uid: str, sop_instance_uid: str) -> str:
         """Make `staged` durable and return its path relative to the store.
 
-        Committing under a name that exists keeps both: the name gets the suffix ``~2``, ``~3``, ...
+        Committing under a name that exists keeps both: the name gets the suffix ``~2``, ``~3``, ... The
+        staged name stays until it is settled, so that a sweep can tell an object without a record.
 
         Raises
         ------
@@ -145,8 +164,7 @@ class FileObjectStore:
             raise StoreError("an object without well-formed UIDs cannot be committed")
         if not isinstance(staged, StagedFile) or staged.path.parent != self._incoming:
             raise StoreError("the object was not staged here")
-        shard = hashlib.sha256(study_instance_uid.encode("ascii")).hexdigest()[:2]
-        folder = self._root / _OBJECTS / shard / study_instance_uid
+        folder = self._folder_of(study_instance_uid)
         try:
             self._make_folder(folder)
             staged.make_durable()
@@ -154,7 +172,7 @@ class FileObjectStore:
             _sync_folder(folder)
         except OSError as error:
             raise StoreError("an object cannot be committed") from error
-        staged.discard()
+        staged.mark_committed()
         return target.relative_to(self._root).as_posix()
 
     def absolute(self, relative: str) -> Path:
@@ -173,6 +191,20 @@ class FileObjectStore:
         if not path.is_relative_to(objects) or path == objects:
             raise StoreError("not a path of the object store")
         return path
+
+    def _committed_names(self, staged: Path) -> list[Path]:
+        """Names under ``objects/`` of a file that is still staged."""
+        if staged.stat().st_nlink == 1:
+            return []
+        header = read_header(staged)
+        if isinstance(header, Refused):
+            return []
+        folder = self._folder_of(header.study_instance_uid)
+        return [path for path in folder.glob(f"{header.sop_instance_uid}*.dcm") if path.samefile(staged)]
+
+    def _folder_of(self, study_instance_uid: str) -> Path:
+        shard = hashlib.sha256(study_instance_uid.encode("ascii")).hexdigest()[:2]
+        return self._root / _OBJECTS / shard / study_instance_uid
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():

@@ -120,6 +120,11 @@ def copies_of(connection: Connection, sop_instance_uid: str) -> list[tuple[int, 
     return [(number, path) for number, path in rows]
 
 
+def is_recorded(connection: Connection, path: str) -> bool:
+    """Whether an instance is kept at `path`. Not indexed: for the few paths a crash leaves in doubt."""
+    return connection.execute(select(_INSTANCE.c.path).where(_INSTANCE.c.path == path)).first() is not None
+
+
 def add_instance(connection: Connection, instance: Instance, *, copy_number: int, source: str) -> None:
     """Record a stored instance."""
     connection.execute(

@@ -12,6 +12,8 @@ import pytest
 from task_manager.errors import StoreError
 from task_manager.ports import ObjectStore, StagedObject
 from task_manager.store.objects import FileObjectStore
+from tests.instances import STUDY as CT_STUDY
+from tests.instances import ct
 
 STUDY = "1.2.3.4"
 SOP = "1.2.3.4.5"
@@ -28,7 +30,9 @@ def commit(store: ObjectStore, staged: StagedObject) -> str:
 
 
 def test_committed_bytes_are_found_again_by_another_store(tmp_path: Path) -> None:
-    relative = commit(FileObjectStore(tmp_path), stage(FileObjectStore(tmp_path), b"abc"))
+    staged = stage(FileObjectStore(tmp_path), b"abc")
+    relative = commit(FileObjectStore(tmp_path), staged)
+    staged.settle()
     top, shard, study, name = relative.split("/")
     assert (top, study, name) == ("objects", STUDY, f"{SOP}.dcm")
     assert len(shard) == 2
@@ -73,12 +77,33 @@ def test_discard_removes_and_is_harmless_twice_and_after_commit(tmp_path: Path) 
 
 def test_sweep_removes_what_was_never_committed(tmp_path: Path) -> None:
     store = FileObjectStore(tmp_path)
-    relative = commit(store, stage(store))
+    settled = stage(store)
+    relative = commit(store, settled)
+    settled.settle()
     stage(store)
     stage(store)
-    assert FileObjectStore(tmp_path).sweep_incoming() == 2
+    assert FileObjectStore(tmp_path).sweep_incoming(lambda path: False) == 2
     assert list((tmp_path / "incoming").iterdir()) == []
     assert store.absolute(relative).exists()
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "without-record"])
+def test_sweep_keeps_of_what_is_not_settled_only_what_is_recorded(tmp_path: Path, recorded: bool) -> None:
+    store = FileObjectStore(tmp_path)
+    content = ct()
+    names = {"study_instance_uid": CT_STUDY, "sop_instance_uid": f"{CT_STUDY}.1.1"}
+    before = stage(store, content)
+    kept = store.commit(before, **names)
+    before.settle()
+    in_doubt = stage(store, content)
+    relative = store.commit(in_doubt, **names)
+    in_doubt.discard()
+    asked: list[str] = []
+    assert store.sweep_incoming(lambda path: asked.append(path) or recorded) == 1
+    assert asked == [relative]
+    assert store.absolute(relative).exists() == recorded
+    assert store.absolute(kept).exists()
+    assert list((tmp_path / "incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize(
