@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from pathlib import Path
@@ -31,6 +32,9 @@ def serve(data: Path, config: Path | None, *, http: str, dicom: str, hl7: str) -
         signal.signal(number, lambda *_: stop.set())
     application = Application(settings, data, config)
     application.start()
+    # What was made by now stays: later collections, which stop every door, need not look at it again.
+    gc.collect()
+    gc.freeze()
     try:
         stop.wait()
     finally:
