@@ -16,15 +16,33 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from task_manager.errors import ConflictError, StoreError
+from profiles.faults import Fault
+from task_manager.errors import ConfigurationError, ConflictError, StoreError
 
 __all__ = ["Connection", "Database"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 4_180_112
+_DRIVERS = ("sqlite", "postgresql+psycopg")
+# A server that is gone without a word is noticed in seconds, not in hours (libpq's parameters).
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 
 class Database:
@@ -33,7 +51,13 @@ class Database:
     Parameters
     ----------
     url
-        SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``; its own query options count more
+        than ours.
+
+    Raises
+    ------
+    ConfigurationError
+        If the URL is none, or of another database.
 
     Notes
     -----
@@ -42,15 +66,23 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
-        options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 16, "max_overflow": 48}
-        if self._sqlite:
-            options = {
-                "pool_size": 16,
-                "max_overflow": 48,
-                "connect_args": {"timeout": 30, "check_same_thread": False},
-            }
-        self.engine: Engine = create_engine(url, **options)
+        parsed = _parsed(url)
+        self._sqlite = parsed.get_backend_name() == "sqlite"
+        connecting: dict[str, Any] = {"timeout": 30, "check_same_thread": False}
+        if not self._sqlite:
+            connecting = {name: value for name, value in _POSTGRESQL.items() if name not in parsed.query}
+        self.engine: Engine = create_engine(
+            parsed,
+            pool_size=16,
+            max_overflow=48,
+            pool_pre_ping=not self._sqlite,
+            connect_args=connecting,
+            hide_parameters=True,  # values of patients do not get into the text of an error
+        )
+        # PostgreSQL's default is a snapshot for each statement; SQLite has one for the transaction anyway
+        self._reading = (
+            self.engine if self._sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._writer = threading.Lock()
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -72,7 +104,7 @@ class Database:
         StoreError
             If the database cannot be reached or the disk is full; nothing was committed.
         """
-        try:
+        with _store_errors():
             if not self._sqlite:
                 with self.engine.begin() as connection:
                     yield connection
@@ -81,10 +113,6 @@ class Database:
                 writing = connection.execution_options(airway_write=True)
                 with writing.begin():
                     yield writing
-        except IntegrityError as error:
-            raise ConflictError("another transaction wrote the same key first") from error
-        except OperationalError as error:
-            raise StoreError(f"database: {type(error.orig).__name__}") from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -95,11 +123,8 @@ class Database:
         StoreError
             If the database cannot be reached.
         """
-        try:
-            with self.engine.connect() as connection, connection.begin():
-                yield connection
-        except OperationalError as error:
-            raise StoreError(f"database: {type(error.orig).__name__}") from error
+        with _store_errors(), self._reading.connect() as connection, connection.begin():
+            yield connection
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; several processes may call it at once.
@@ -123,6 +148,39 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.drivername not in _DRIVERS:
+        known = " or ".join(f"{driver}://" for driver in _DRIVERS)
+        raise ConfigurationError(Fault("database.url", f"is no URL that begins with {known}")) from None
+    return parsed
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """What the database may do to us at any time as our errors; faults of a statement stay as they are."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise ConflictError("another transaction wrote the same key first") from error
+    except PoolTimeoutError as error:
+        raise StoreError("database: no connection became free in time") from error
+    except DBAPIError as error:
+        broken = isinstance(error, OperationalError | InternalError) or type(error) is DatabaseError
+        if not (broken or error.connection_invalidated):
+            raise
+        raise StoreError(f"database: {type(error.orig).__name__}{_first_line(error.orig)}") from error
+
+
+def _first_line(error: object) -> str:
+    """What such an error says about the server, the disk or a table; values of rows are in later lines."""
+    lines = str(error).splitlines()
+    return f" ({lines[0][:200]})" if lines else ""
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

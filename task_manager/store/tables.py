@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, Dialect, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Dialect, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -61,6 +61,8 @@ class StudyRow(Table, table=True):
     __table_args__ = (
         Index("study_deadline", "state", "deadline_at"),
         Index("study_accession", "accession_number"),
+        Index("study_patient", "patient_id"),
+        Index("study_received", "first_received_at"),
     )
 
     study_instance_uid: str = Field(primary_key=True, max_length=64)
@@ -103,7 +105,7 @@ class InstanceRow(Table, table=True):
     transfer_syntax_uid: str
     instance_number: int | None = None
     path: str
-    size: int
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
     received_at: datetime = Field(sa_column=_time())
     source: str = ""
     attributes: str = Field(sa_column=Column(Text, nullable=False))
@@ -128,6 +130,8 @@ class OrderRow(Table, table=True):
     __table_args__ = (
         Index("order_accession", "accession_number", "patient_id"),
         Index("order_study", "study_instance_uid"),
+        Index("order_placer", "placer_order_number"),
+        Index("order_filler", "filler_order_number"),
     )
 
     order_key: str = Field(primary_key=True)
@@ -165,6 +169,7 @@ class WorkitemRow(Table, table=True):
         Index("workitem_study", "study_instance_uid"),
         Index("workitem_patient", "patient_id"),
         Index("workitem_accession", "accession_number"),
+        Index("workitem_order", "order_key"),
     )
 
     uid: str = Field(primary_key=True, max_length=64)
@@ -214,6 +219,7 @@ class EventRow(Table, table=True):
     __table_args__ = (
         UniqueConstraint("key", name="event_key"),
         Index("event_study", "study_instance_uid", "id"),
+        Index("event_accession", "accession_number", "id"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -235,6 +241,7 @@ class JobRow(Table, table=True):
     __table_args__ = (
         UniqueConstraint("key", name="job_key"),
         Index("job_due", "lane", "state", "due_at", "id"),
+        Index("job_order", "lane", "state", "id"),
         Index("job_workitem", "workitem_uid"),
     )
 

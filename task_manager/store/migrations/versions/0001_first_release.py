@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name="event_key"),
     )
     op.create_index("event_study", "event", ["study_instance_uid", "id"], unique=False)
+    op.create_index("event_accession", "event", ["accession_number", "id"], unique=False)
 
     op.create_table(
         "explanation",
@@ -55,6 +56,8 @@ def upgrade() -> None:
     )
     op.create_index("order_accession", "imaging_order", ["accession_number", "patient_id"], unique=False)
     op.create_index("order_study", "imaging_order", ["study_instance_uid"], unique=False)
+    op.create_index("order_placer", "imaging_order", ["placer_order_number"], unique=False)
+    op.create_index("order_filler", "imaging_order", ["filler_order_number"], unique=False)
 
     op.create_table(
         "instance",
@@ -66,7 +69,7 @@ def upgrade() -> None:
         sa.Column("transfer_syntax_uid", sa.String(), nullable=False),
         sa.Column("instance_number", sa.Integer(), nullable=True),
         sa.Column("path", sa.String(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("received_at", sa.String(length=27), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("attributes", sa.Text(), nullable=False),
@@ -100,6 +103,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name="job_key"),
     )
     op.create_index("job_due", "job", ["lane", "state", "due_at", "id"], unique=False)
+    op.create_index("job_order", "job", ["lane", "state", "id"], unique=False)
     op.create_index("job_workitem", "job", ["workitem_uid"], unique=False)
 
     op.create_table(
@@ -137,6 +141,8 @@ def upgrade() -> None:
     )
     op.create_index("study_accession", "study", ["accession_number"], unique=False)
     op.create_index("study_deadline", "study", ["state", "deadline_at"], unique=False)
+    op.create_index("study_patient", "study", ["patient_id"], unique=False)
+    op.create_index("study_received", "study", ["first_received_at"], unique=False)
 
     op.create_table(
         "workitem",
@@ -166,6 +172,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("uid"),
     )
     op.create_index("workitem_accession", "workitem", ["accession_number"], unique=False)
+    op.create_index("workitem_order", "workitem", ["order_key"], unique=False)
     op.create_index("workitem_patient", "workitem", ["patient_id"], unique=False)
     op.create_index(
         "workitem_queue",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
-from task_manager.errors import StoreError
+from task_manager.errors import ConfigurationError, StoreError
 from task_manager.store.database import Database
 from task_manager.store.tables import METADATA, UtcText
 
@@ -56,6 +57,46 @@ def test_sqlite_is_durable_and_concurrent(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
     database.close()
+
+
+def test_an_error_of_the_database_names_no_value(url: str) -> None:
+    database = Database(url)
+    name = "^".join(("Doe", "Jane"))
+
+    def fail() -> None:
+        with database.write() as connection:
+            if database.is_sqlite:  # nothing was migrated: there is no such table
+                connection.execute(text("SELECT * FROM message WHERE control_id = :name"), {"name": name})
+            connection.execute(text("SET LOCAL statement_timeout = 1"))
+            connection.execute(text("SELECT CAST(:name AS text), pg_sleep(1)"), {"name": name})
+
+    with pytest.raises(StoreError) as caught:
+        fail()
+    assert name not in "".join(traceback.format_exception(caught.value))
+    database.close()
+
+
+def test_a_reader_sees_one_moment_whatever_is_written_meanwhile(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    row = text("INSERT INTO message VALUES ('a', 'b', 'c', :raw, '2026-03-01T12:00:00.000000Z')")
+    count = text("SELECT count(*) FROM message")
+    with database.read() as reading:
+        assert reading.execute(count).scalar() == 0
+        with database.write() as writing:
+            writing.execute(row, {"raw": b"x"})
+        assert reading.execute(count).scalar() == 0
+    with database.read() as reading:
+        assert reading.execute(count).scalar() == 1
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "airway.db", "mysql://127.0.0.1/airway", "postgresql://127.0.0.1/airway", "::"]
+)
+def test_another_kind_of_database_is_refused_with_what_to_write(address: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"postgresql\+psycopg://"):
+        Database(address)
 
 
 def test_an_unreachable_database_is_a_store_error() -> None:
