@@ -17,7 +17,9 @@ A peer asking the impossible is no exception but a :class:`task_manager.outcome.
 
 from __future__ import annotations
 
+import traceback
 from datetime import timedelta
+from pathlib import Path
 
 from profiles.faults import Fault
 
@@ -62,3 +64,12 @@ class RetryableDeliveryError(DeliveryError):
 
 class FinalDeliveryError(DeliveryError):
     """The destination will never take it unchanged; a person must decide."""
+
+
+def facts_of(error: BaseException) -> dict[str, object]:
+    """Kind and places of an error for the log, without its text, which may hold values of a patient."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    return {
+        "error": type(error).__name__,
+        "where": [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames],
+    }

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from profiles import dicom_json
 from profiles.codes import Code
@@ -19,6 +19,7 @@ from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER
+from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Refused
 from task_manager.rules.evaluate import evaluate
 from task_manager.rules.explain import RuleExplanation, to_json
@@ -33,6 +34,7 @@ from task_manager.workitem.commands import Create
 from task_manager.worklist import StoredWorklist
 
 _LOG = logging.getLogger(__name__)
+_AFTER_FAILURE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,35 @@ class Scheduler:
         self._clock = clock
 
     def complete_due_studies(self) -> int:
-        """Complete every study whose deadline has passed; how many there were."""
+        """Complete every study whose deadline has passed; how many there were.
+
+        A study that breaks our own code is told to operators and tried again later; it stops no other.
+
+        Raises
+        ------
+        StoreError
+            If the database fails.
+        """
         with self._database.read() as connection:
             due = studies.due_studies(connection, self._clock())
-        return sum(self._complete(uid) for uid in due)
+        completed = 0
+        for uid in due:
+            try:
+                completed += self._complete(uid)
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge of one study: the others must go on
+                again = self._clock() + _AFTER_FAILURE
+                extra = {
+                    "action": "study.failed",
+                    "study": uid,
+                    "again": again.isoformat(),
+                    **facts_of(error),
+                }
+                _LOG.error("study could not be completed", extra=extra)
+                with self._database.write() as connection:
+                    studies.postpone_study(connection, uid, again)
+        return completed
 
     def next_deadline(self) -> datetime | None:
         """When the next study may become complete."""

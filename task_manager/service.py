@@ -116,10 +116,10 @@ class Service:
 
     # What the worker does with jobs
 
-    def release_claims(self, worker: str) -> None:
-        """Free the jobs that a former process of `worker` had claimed."""
+    def release_claims(self, worker: str, lane: str = "") -> None:
+        """Free the jobs that `worker` had claimed, in one lane or in all, and no longer works on."""
         with self._database.write() as connection:
-            jobs.release_claims(connection, worker)
+            jobs.release_claims(connection, worker, lane)
 
     def claim_job(self, lane: str, *, worker: str, lease: timedelta) -> Job | None:
         """The next due job of a lane, or None. Looks before it locks, so an idle lane writes nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -68,15 +69,26 @@ class Worker:
             wake.set()
 
     def stop(self, timeout_s: float = 20.0) -> None:
-        """Let every lane finish its job and stop; one that takes longer stays claimed and is redone."""
+        """Let every lane finish its job and stop; one that takes longer stays claimed and is redone.
+
+        Parameters
+        ----------
+        timeout_s
+            Seconds for all lanes together.
+        """
         self._stopping.set()
         self.wake()
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def claim(self, lane: str) -> Job | None:
         """The next due job of a lane."""
         return self._service.claim_job(lane, worker=self._name, lease=_LEASE)
+
+    def release(self, lane: str) -> None:
+        """Free what this process has claimed in a lane."""
+        self._service.release_claims(self._name, lane)
 
     def seconds_until(self, due: datetime | None) -> float:
         """How long a lane may wait for `due`; bounded, since another process may write work too."""
@@ -123,13 +135,17 @@ class _Lane:
         self._worker = worker
         self._lane = lane
         self._perform = perform
+        self._unsettled = False
 
     def __call__(self) -> float:
+        if self._unsettled:  # the store failed before it could tell what came of the last job
+            self._worker.release(self._lane)
+        self._unsettled = True
         job = self._worker.claim(self._lane)
-        if job is None:
-            return self._worker.seconds_until(self._worker.next_due(self._lane))
-        self._perform(job)
-        return 0.0
+        if job is not None:
+            self._perform(job)
+        self._unsettled = False
+        return 0.0 if job else self._worker.seconds_until(self._worker.next_due(self._lane))
 
 
 def _deliver(service: Service, destination: str, deliverer: Deliverer) -> Callable[[Job], None]:

@@ -70,7 +70,9 @@ class TestBed:
         return self.service.intake.receive_instance(staged, actor=actor, study_instance_uid=study)
 
 
-def make_service(folder: Path, url: str = "", *, rules: str = RULES) -> TestBed:
+def make_service(
+    folder: Path, url: str = "", *, rules: str = RULES, apps: Mapping[str, AppOffer] = APPS
+) -> TestBed:
     """A service on SQLite in `folder`, or on `url`; calling it again is a restart."""
     clock = Clock()
     database = Database(url or f"sqlite:///{folder / 'airway.db'}")
@@ -86,7 +88,7 @@ def make_service(folder: Path, url: str = "", *, rules: str = RULES) -> TestBed:
         database,
         objects,
         parse_rules(rules, "rules.yaml"),
-        APPS,
+        apps,
         settings,
         base_url=lambda: "http://127.0.0.1:8080/dicom-web",
         clock=clock,

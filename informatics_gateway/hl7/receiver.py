@@ -10,18 +10,16 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from informatics_gateway.statuses import STATUSES
 from profiles.hl7.acknowledgement import AcknowledgementCode, acknowledge, code_for
 from profiles.hl7.message import ErrorCode, Header, Hl7Fault, Location, location_of, read_message
 from profiles.hl7.order import OrderOptions, OrderRefusal, parse_order_message
 from task_manager.actor import Actor
-from task_manager.errors import StoreError
+from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import OrderIntake
 
@@ -41,15 +39,6 @@ def unique_control_ids() -> Callable[[], str]:
     prefix = secrets.token_hex(6).upper()
     numbers = itertools.count(1)
     return lambda: f"{prefix}{next(numbers) % 10**8:08d}"
-
-
-def _facts(error: Exception) -> dict[str, object]:
-    """Kind and places of an error for the log, without its text."""
-    frames = traceback.extract_tb(error.__traceback__)[-5:]
-    return {
-        "error": type(error).__name__,
-        "where": [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames],
-    }
 
 
 class OrderReceiver:
@@ -87,7 +76,7 @@ class OrderReceiver:
         except Exception as error:  # the edge: nothing a peer sends may end its listener  # noqa: BLE001
             _LOG.error(  # no traceback: the text of an error may hold values of the message
                 "order message failed",
-                extra={"action": "hl7.receive", "peer": address, **_facts(error)},
+                extra={"action": "hl7.receive", "peer": address, **facts_of(error)},
             )
             return self._failed(raw)
 
@@ -120,7 +109,7 @@ class OrderReceiver:
             outcome = self._intake.receive_order(parsed.orders, key=parsed.key, raw=raw, actor=actor)
         except StoreError as error:
             _LOG.error(  # no traceback: its cause may hold the values of a statement
-                "orders not stored", extra={"action": "hl7.store", "peer": address, **_facts(error)}
+                "orders not stored", extra={"action": "hl7.store", "peer": address, **facts_of(error)}
             )
             outcome = Refused(RefusalCode.OUT_OF_RESOURCES)
         if isinstance(outcome, Accepted):

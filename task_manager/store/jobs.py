@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, case, func, or_, select, type_coerce, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, type_coerce, union_all, update
 
 from profiles.sole.events import EventType, OperationalEvent, Outcome
 from task_manager.outbox import Job, JobKind, JobState, event_lane
@@ -21,7 +21,8 @@ from task_manager.store.tables import METADATA, UtcText
 
 _JOB = METADATA.tables["job"]
 _EVENT = METADATA.tables["event"]
-_OPEN = (JobState.WAITING.value, JobState.RUNNING.value)
+_WAITING = _JOB.c.state == JobState.WAITING.value
+_RUNNING = _JOB.c.state == JobState.RUNNING.value
 
 
 def plan_job(
@@ -92,14 +93,19 @@ def claim_job(
     The lane's oldest unfinished job goes first; while it waits for its next try, later ones wait for it
     only in event lanes, where order matters.
     """
-    due = or_(
-        and_(_JOB.c.state == JobState.WAITING.value, _JOB.c.due_at <= now),
-        and_(_JOB.c.state == JobState.RUNNING.value, _JOB.c.claimed_until <= now),
-    )
-    statement = select(_JOB).where(_JOB.c.lane == lane, due).order_by(_JOB.c.due_at, _JOB.c.id).limit(1)
+    waiting = and_(_WAITING, _JOB.c.due_at <= now)
+    ran_out = and_(_RUNNING, _JOB.c.claimed_until <= now)
+    # one statement for each state: its index then leads to the row, past all that is done
     if _in_order(lane):
-        statement = select(_JOB).where(_JOB.c.id == _head(lane), due)
-    row = connection.execute(statement.with_for_update(skip_locked=True)).first()
+        wanted = [select(_JOB).where(_JOB.c.id == _head(lane), or_(waiting, ran_out))]
+    else:
+        wanted = [
+            select(_JOB).where(_JOB.c.lane == lane, due).order_by(_JOB.c.due_at, _JOB.c.id).limit(1)
+            for due in (waiting, ran_out)
+        ]
+    row = None
+    for statement in wanted:
+        row = row or connection.execute(statement.with_for_update(skip_locked=True)).first()
     if row is None:
         return None
     connection.execute(
@@ -135,25 +141,23 @@ def release_held_job(connection: Connection, key: str, now: datetime) -> bool:
     return done.rowcount == 1
 
 
-def release_claims(connection: Connection, worker: str) -> None:
-    """Free what a former process of `worker` had claimed; it is no longer running."""
-    connection.execute(
-        update(_JOB)
-        .where(_JOB.c.state == JobState.RUNNING.value, _JOB.c.claimed_by == worker)
-        .values(state=JobState.WAITING.value, claimed_by="", claimed_until=None)
-    )
+def release_claims(connection: Connection, worker: str, lane: str = "") -> None:
+    """Free what `worker` had claimed, in one lane or in all: it no longer works on it."""
+    claims = update(_JOB).where(_RUNNING, _JOB.c.claimed_by == worker)
+    if lane:
+        claims = claims.where(_JOB.c.lane == lane)
+    connection.execute(claims.values(state=JobState.WAITING.value, claimed_by="", claimed_until=None))
 
 
 def next_due(connection: Connection, lane: str) -> datetime | None:
     """When a job of the lane can next be claimed: due, or its claim run out."""
-    waiting = _JOB.c.state == JobState.WAITING.value
-    open_jobs = and_(_JOB.c.lane == lane, _JOB.c.state.in_(_OPEN))
-    due = case((waiting, _JOB.c.due_at), else_=_JOB.c.claimed_until)
-    statement = select(type_coerce(func.min(due), UtcText())).where(open_jobs)
-    if _in_order(lane):
-        statement = select(type_coerce(due, UtcText())).where(_JOB.c.id == _head(lane))
-    found = connection.execute(statement).scalar()
-    return found if found is None or isinstance(found, datetime) else None
+    found: list[Any] = []
+    for state, due in ((_WAITING, _JOB.c.due_at), (_RUNNING, _JOB.c.claimed_until)):
+        statement = select(type_coerce(func.min(due), UtcText())).where(_JOB.c.lane == lane, state)
+        if _in_order(lane):
+            statement = select(type_coerce(due, UtcText())).where(_JOB.c.id == _head(lane), state)
+        found.append(connection.execute(statement).scalar())
+    return min((at for at in found if isinstance(at, datetime)), default=None)
 
 
 def jobs_of_workitem(connection: Connection, workitem_uid: str) -> list[Job]:
@@ -189,13 +193,20 @@ def _in_order(lane: str) -> bool:
 
 
 def _head(lane: str) -> Any:
-    return select(func.min(_JOB.c.id)).where(_JOB.c.lane == lane, _JOB.c.state.in_(_OPEN)).scalar_subquery()
+    firsts = union_all(
+        *(
+            select(func.min(_JOB.c.id).label("id")).where(_JOB.c.lane == lane, state)
+            for state in (_WAITING, _RUNNING)
+        )
+    ).subquery()
+    return select(func.min(firsts.c.id)).scalar_subquery()
 
 
 def _set(connection: Connection, job: Job, *, state: JobState, **values: Any) -> None:
+    """What came of a claimed job; one that another worker has brought to an end meanwhile stays at that."""
     connection.execute(
         update(_JOB)
-        .where(_JOB.c.id == job.id)
+        .where(_JOB.c.id == job.id, _RUNNING)
         .values(state=state.value, claimed_by="", claimed_until=None, **values)
     )
 

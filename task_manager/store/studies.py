@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -195,6 +195,19 @@ def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> li
     return list(connection.execute(statement).scalars())
 
 
+def postpone_study(connection: Connection, study_instance_uid: str, deadline_at: datetime) -> None:
+    """Move the deadline of a study that is due."""
+    connection.execute(
+        update(_STUDY)
+        .where(
+            _STUDY.c.study_instance_uid == study_instance_uid,
+            _STUDY.c.state == StudyState.RECEIVING.value,
+            _STUDY.c.deadline_at < deadline_at,
+        )
+        .values(deadline_at=deadline_at)
+    )
+
+
 def next_deadline(connection: Connection) -> datetime | None:
     """The earliest deadline of a RECEIVING study."""
     statement = select(func.min(_STUDY.c.deadline_at)).where(_STUDY.c.state == StudyState.RECEIVING.value)
@@ -241,18 +254,6 @@ def explanations_of(connection: Connection, study_instance_uid: str) -> list[tup
     return [
         (revision, version, content, at) for revision, version, content, at in connection.execute(statement)
     ]
-
-
-def set_accession_from_order(connection: Connection, study_instance_uid: str, accession_number: str) -> None:
-    """Fill the accession number of a study that came without one."""
-    connection.execute(
-        update(_STUDY)
-        .where(
-            _STUDY.c.study_instance_uid == study_instance_uid,
-            or_(_STUDY.c.accession_number == "", _STUDY.c.accession_number.is_(None)),
-        )
-        .values(accession_number=accession_number)
-    )
 
 
 @lru_cache

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+from sqlalchemy import text
 
 from profiles import dicom_json
 from profiles.codes import WORKITEM_LUNG_CT, Code
@@ -17,13 +20,14 @@ from profiles.order import MessageKey, Order, OrderControl, Priority
 from profiles.sole.events import EventType
 from task_manager.actor import Actor
 from task_manager.errors import StoreError
-from task_manager.outbox import JobState, delivery_lane, event_lane
+from task_manager.outbox import JobKind, JobState, delivery_lane, event_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import Receipt, WorkitemQuery
+from task_manager.store.jobs import claim_job, next_due, plan_job
 from task_manager.story import WorkitemStory
 from task_manager.study.model import StudyState
 from tests.instances import STUDY, ct, ct_data_set, part10
-from tests.service import PERFORMER, QUIET, SCANNER, TestBed, make_service
+from tests.service import APPS, PERFORMER, QUIET, SCANNER, TestBed, make_service
 
 RIS = Actor(door="hl7", name="RIS", address="127.0.0.1")
 LOCK = "1.2.3.999"
@@ -408,6 +412,83 @@ def test_two_studies_of_one_patient_at_once_stay_apart(bed: TestBed) -> None:
         assert story is not None
         assert len(story.workitems) == 1
         assert story.study.series[0].number_of_instances == 2
+
+
+class Unreadable(UserDict[str, str]):
+    """Parameters that nobody can read."""
+
+    def __iter__(self) -> NoReturn:
+        raise ValueError("Doe^Jane")
+
+
+def test_a_study_that_breaks_our_code_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = replace(APPS["lung-ct"], name="broken", parameters=Unreadable())
+    rules = """
+rules:
+  - {name: breaks, app: broken, when: {StudyDescription: BAD}, series: [{name: ct, where: {Modality: CT}}]}
+  - {name: works, app: lung-ct, when: {StudyDescription: GOOD}, series: [{name: ct, where: {Modality: CT}}]}
+"""
+    bed = make_service(tmp_path, rules=rules, apps={**APPS, "broken": broken})
+    bed.receive(ct(1, StudyDescription="BAD"))
+    bed.clock.pass_(1)
+    bed.receive(ct(1, study=f"{STUDY}.77", StudyDescription="GOOD"))
+    complete(bed)
+    other = bed.service.story(f"{STUDY}.77")
+    assert other is not None
+    assert [one.state for one in other.workitems] == ["SCHEDULED"]
+    broken_story = bed.service.story(STUDY)
+    assert broken_story is not None
+    assert broken_story.study.state is StudyState.RECEIVING
+    assert bed.service.scheduler.next_deadline() == bed.clock() + timedelta(minutes=5)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "study could not be completed"
+    ]
+    assert "Doe" not in caplog.text
+    bed.database.close()
+
+
+def test_claiming_looks_at_no_job_that_is_done(tmp_path: Path) -> None:
+    bed = make_service(tmp_path)
+    with bed.database.write() as connection:
+        for lane in (delivery_lane("pacs"), event_lane("log")):
+            for number in range(3000):
+                kind = JobKind.DELIVER
+                plan_job(connection, key=f"{lane}:{number}", lane=lane, kind=kind, now=bed.clock())
+            connection.execute(text("UPDATE job SET state = 'DONE' WHERE lane = :lane"), {"lane": lane})
+            plan_job(connection, key=lane, lane=lane, kind=JobKind.DELIVER, now=bed.clock())
+    for lane in (delivery_lane("pacs"), event_lane("log")):
+        with bed.database.write() as connection:
+            looked = 0
+
+            def count() -> None:
+                nonlocal looked
+                looked += 1
+
+            raw: Any = connection.connection.driver_connection
+            raw.set_progress_handler(count, 1000)  # called for each 1000 steps of SQLite's machine
+            assert next_due(connection, lane) == bed.clock()
+            later = bed.clock() + timedelta(minutes=1)
+            job = claim_job(connection, lane, worker="w", now=bed.clock(), until=later)
+            raw.set_progress_handler(None, 0)
+        assert job is not None
+        assert job.key == lane
+        assert looked < 2
+    bed.database.close()
+
+
+def test_a_worker_that_took_too_long_does_not_undo_what_another_did(bed: TestBed) -> None:
+    run_to_completed(bed)
+    lane = delivery_lane("pacs")
+    slow = bed.service.claim_job(lane, worker="slow", lease=timedelta(minutes=1))
+    bed.clock.pass_(61)
+    quick = bed.service.claim_job(lane, worker="quick", lease=timedelta(minutes=1))
+    assert slow is not None
+    assert quick is not None
+    bed.service.delivered(quick, "pacs", Receipt(summary="2 stored", sent_at=bed.clock()))
+    bed.service.try_later(slow, "broken off")
+    assert [job.state for job in workitem(bed).deliveries if job.lane == lane] == [JobState.DONE]
 
 
 def test_a_store_that_fails_says_so_and_acknowledges_nothing(tmp_path: Path) -> None:
