@@ -34,4 +34,4 @@ check: setup ## Format, lint, types, import directions, banned names
 	@$(BIN)/python scripts/lint_names.py
 
 bench: setup peers ## Measure throughput and latency beside Orthanc on this machine
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
