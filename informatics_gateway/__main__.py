@@ -57,15 +57,18 @@ def demo_command(
 
 @app.command("send")
 def send_command(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders with DICOM instances.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="HL7 order files; files or folders with DICOM instances.")
+    ],
     to: Annotated[str, typer.Option(help="HOST:PORT of the DICOM door.")] = "127.0.0.1:11112",
+    hl7: Annotated[str, typer.Option(help="HOST:PORT of the MLLP door.")] = "127.0.0.1:2575",
     called: Annotated[str, typer.Option(help="Called AE title.")] = "AIRWAY",
     calling: Annotated[str, typer.Option(help="Calling AE title.")] = "AIRWAY_SEND",
 ) -> None:
-    """C-STORE a folder, as a modality would."""
+    """Send orders over MLLP as a RIS would, images by C-STORE as a modality would."""
     from informatics_gateway.commands import send
 
-    send.send(paths, to=to, called=called, calling=calling)
+    send.send(paths, to=to, hl7=hl7, called=called, calling=calling)
 
 
 @app.command("explain")

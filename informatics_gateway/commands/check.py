@@ -12,7 +12,7 @@ from pathlib import Path
 from ai_apps.catalog import catalog
 from ai_apps.inference.onnx_session import ModelError, OnnxSession
 from informatics_gateway.app import utc_now
-from informatics_gateway.commands.console import OUT, fail
+from informatics_gateway.commands.console import OUT, fail, program
 from informatics_gateway.configuration import configured_rules, database_url, load_settings, rules_folder
 from informatics_gateway.destinations import make_deliverers
 from task_manager.errors import AirwayError
@@ -44,7 +44,9 @@ def check_config(config: Path | None) -> None:
     )
     for destination in settings.destinations:
         OUT.print(f"  destination {destination.name} ({destination.kind})", markup=False)
-    OUT.print("Next: airway serve" + (f" --config {config}" if config else ""), markup=False)
+    OUT.print(
+        f"Next: {program()} serve" + (f" --config {config}" if config else ""), markup=False, soft_wrap=True
+    )
 
 
 def doctor(data: Path, config: Path | None) -> None:
@@ -66,7 +68,7 @@ def doctor(data: Path, config: Path | None) -> None:
             unfit.append(name)
     if unfit:
         fail(f"Mend: {', '.join(unfit)}", status=1)
-    OUT.print("Fit. Next: airway serve")
+    OUT.print(f"Fit. Next: {program()} serve", markup=False, soft_wrap=True)
 
 
 def _folder(data: Path) -> str:

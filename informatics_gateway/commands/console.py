@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -18,6 +20,15 @@ def fail(headline: str, *lines: str, status: int = 2) -> NoReturn:
     for line in lines:
         ERR.print(f"  {line}", markup=False, soft_wrap=True)
     sys.exit(status)
+
+
+def program() -> str:
+    """How this person runs Airway, so that a command we print works as printed."""
+    called = Path(sys.argv[0])
+    if called.name != "airway":
+        return f"{sys.executable} -m informatics_gateway"
+    found = shutil.which("airway")
+    return "airway" if found and Path(found).samefile(called) else str(called)
 
 
 def endpoint(text: str, default_host: str, default_port: int) -> tuple[str, int]:

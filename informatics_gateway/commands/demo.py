@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -18,7 +19,7 @@ import httpx
 from pydicom import dcmread
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from informatics_gateway.commands.console import OUT, fail
+from informatics_gateway.commands.console import OUT, fail, program
 from informatics_gateway.demo.picture import write_overlay
 from informatics_gateway.demo.readback import Check, Results, check, fetch_results
 from informatics_gateway.demo.scenario import (
@@ -42,6 +43,7 @@ _FINAL = ("COMPLETED", "CANCELED")
 def run_demo(*, study: Path | None, keep: bool, output: Path) -> int:
     """Run the demonstration; 0 only if every check on the results read back passed."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, _leave)
     work = Path(tempfile.mkdtemp(prefix="airway-demo-"))
     system = DemoSystem(work)
     try:
@@ -67,6 +69,11 @@ def run_demo(*, study: Path | None, keep: bool, output: Path) -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return 0 if good else 1
+
+
+def _leave(number: int, _: object) -> None:
+    """End by way of every ``finally``, so that no process of the demonstration is left behind."""
+    sys.exit(128 + number)
 
 
 def _drive(study: DemoStudy, addresses: DemoAddresses) -> dict[str, Any]:
@@ -142,7 +149,8 @@ def _tell(story: dict[str, Any]) -> None:
             markup=False,
         )
     OUT.rule("Study")
-    images = sum(series["instances"] for series in story["series"])
+    results = sum(len(workitem["outputs"]) for workitem in story["workitems"])
+    images = sum(series["instances"] for series in story["series"]) - results
     OUT.print(
         f"complete {_clock(story['completed_at'])} by {story['evidence']} "
         f"({images} instances, last one {_clock(story['last_received_at'])})",
@@ -238,7 +246,7 @@ def _keep(addresses: DemoAddresses, system: DemoSystem, work: Path) -> None:
     OUT.print(
         "Send a CT of your own to it:\n"
         f"  storescu -aec {dicom['ae_title']} +sd +r {dicom['host']} {dicom['port']} FOLDER\n"
-        f"and ask what became of it:\n  airway explain STUDY_UID --data {work / 'data'}\n"
+        f"and ask what became of it:\n  {program()} explain STUDY_UID --data {work / 'data'}\n"
         f"HTTP {addresses.airway['http']} (API at /api/docs)\n"
         f"archive {addresses.archive_web}, EMR {addresses.emr}\n"
         f"log {system.airway_log}. Stop with Ctrl-C.",
@@ -251,10 +259,6 @@ def _keep(addresses: DemoAddresses, system: DemoSystem, work: Path) -> None:
         stop.wait()
     except KeyboardInterrupt:
         OUT.print("stopping")
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _uid_of(path: Path) -> str:

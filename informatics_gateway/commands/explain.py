@@ -45,9 +45,11 @@ def _study_lines(story: StudyStory) -> list[str]:
     study = story.study
     instances = sum(series.number_of_instances for series in study.series)
     received = f"{_at(study.first_received_at)} to {_at(study.last_received_at)}"
+    results = sum(len(workitem.outputs) for workitem in story.workitems)
+    of_them = f" ({results} of them results)" if results else ""
     lines = [
         f"Study {study.study_instance_uid}",
-        f"  received   {instances} instances in {len(study.series)} series, {received}",
+        f"  received   {instances} instances{of_them} in {len(study.series)} series, {received}",
     ]
     if study.state is StudyState.COMPLETE and study.completed_at and study.evidence:
         lines.append(

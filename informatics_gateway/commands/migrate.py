@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from informatics_gateway.commands.console import OUT
+from informatics_gateway.commands.console import OUT, program
 from informatics_gateway.configuration import database_url, load_settings
 from task_manager.store.database import Database
 
@@ -19,4 +19,6 @@ def migrate(data: Path, config: Path | None) -> None:
         database.migrate()
     finally:
         database.close()
-    OUT.print("The database has the schema of this release. Next: airway serve")
+    OUT.print(
+        f"The database has the schema of this release. Next: {program()} serve", markup=False, soft_wrap=True
+    )

@@ -106,7 +106,7 @@ def demo_order(study: DemoStudy) -> Order:
         patient_birth_date=text("PatientBirthDate"),
         patient_sex=text("PatientSex"),
         requested_procedure_id="RP-1001",
-        requested_procedure_description="CT chest without contrast",
+        requested_procedure_description="CT Chest",
         requested_procedure_code=Code("24627-2", "LN", "CT Chest"),
         study_instance_uid=study.study_instance_uid,
         modality="CT",

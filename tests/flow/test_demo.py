@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from pydicom import dcmread
+
+from conformance.peers.process import wait_until
 
 RESULTS = {"segmentation.dcm", "report.dcm", "fhir-bundle.json", "events.log", "overlay.png", "checks.json"}
 
@@ -18,6 +25,34 @@ RESULTS = {"segmentation.dcm", "report.dcm", "fhir-bundle.json", "events.log", "
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "informatics_gateway", "demo", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+
+
+@contextmanager
+def started_demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The demonstration with its work below `folder`, its output in ``said``."""
+    command = [sys.executable, "-m", "informatics_gateway", "demo", *arguments]
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=said, stderr=said, env={**os.environ, "TMPDIR": str(folder)}
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def programs_of(folder: Path) -> list[str]:
+    """Command lines of running processes that name `folder`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
 
 
 def test_the_demonstration_succeeds_and_leaves_its_results(tmp_path: Path) -> None:
@@ -62,3 +97,36 @@ def test_a_study_that_no_rule_wants_is_told_why(tmp_path: Path, shared_data: Pat
     assert done.returncode == 1
     assert "not matched" in done.stdout
     assert "no workitem" in done.stderr
+
+
+@pytest.mark.peers
+def test_a_kept_demonstration_takes_what_is_sent_as_it_says(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        phantom = [sys.executable, "-m", "conformance.phantoms", "ct-chest", "--out", str(tmp_path / name)]
+        phantom += ["--slices", "24", "--size", "96", "--seed", str(len(name))]
+        truth = json.loads(subprocess.run(phantom, check=True, capture_output=True, text=True).stdout)
+    with started_demo(tmp_path, "--keep", "--study", str(tmp_path / "first")) as process:
+        wait_until(lambda: b"Stop with Ctrl-C" in (tmp_path / "said").read_bytes(), "kept running", 120)
+        told = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
+        (send,) = [shlex.split(line) for line in told if line.startswith("  storescu ")]
+        (explain,) = [shlex.split(line) for line in told if " explain STUDY_UID " in line]
+        assert subprocess.run([*send[:-1], str(tmp_path / "second")], timeout=60).returncode == 0
+        asked = [truth["study_instance_uid"] if word == "STUDY_UID" else word for word in explain]
+
+        def is_delivered() -> bool:
+            answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout
+            return "deliver/archive DONE" in answer
+
+        wait_until(is_delivered, "the second study explained as delivered", 90)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert programs_of(tmp_path) == []
+
+
+def test_ended_early_it_leaves_nothing_running(tmp_path: Path) -> None:
+    with started_demo(tmp_path) as process:
+        wait_until(lambda: list(tmp_path.glob("airway-demo-*/data/endpoints.json")), "Airway started", 60)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert programs_of(tmp_path) == []
+    assert list(tmp_path.glob("airway-demo-*")) == []
