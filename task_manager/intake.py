@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from profiles import dicom_json
 from profiles.faults import Fault
 from profiles.order import MessageKey, Order, OrderControl
 from profiles.sole.events import EventType, OperationalEvent
 from task_manager.actor import Actor
-from task_manager.errors import ConflictError, StoreError
+from task_manager.errors import ConflictError, StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
 from task_manager.store import jobs, orders, studies, workitems
@@ -23,7 +24,7 @@ from task_manager.store.database import Connection, Database
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import read_header
-from task_manager.study.model import Instance, InstanceHeader
+from task_manager.study.model import Instance, InstanceHeader, Study
 from task_manager.worklist import StoredWorklist
 
 _LOG = logging.getLogger(__name__)
@@ -95,22 +96,47 @@ class Intake:
         if faults:
             staged.discard()
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, faults)
+        uid = header.sop_instance_uid
+        duplicate = Accepted(uid=uid, warnings=(WarningCode.DUPLICATE,))
+        known = self._copies(uid)  # and while the database is away, nothing is committed that nobody records
+        if self._is_among(known, staged.path):
+            staged.discard()
+            return duplicate
         size = staged.size
         path = self._objects.commit(
-            staged,
-            study_instance_uid=header.study_instance_uid,
-            sop_instance_uid=header.sop_instance_uid,
+            staged, study_instance_uid=header.study_instance_uid, sop_instance_uid=uid
         )
         for _ in range(_TRIES):
             try:
-                accepted = self._record(header, path, size, actor)
-            except ConflictError:
-                continue  # recorded by another association just now: compare again
-            if WarningCode.DUPLICATE in accepted.warnings:
+                accepted = self._record(header, path, size, actor, known)
+            except ConflictError:  # another association recorded this UID just now: compare again
+                known = self._copies(uid)
+                if not self._is_among(known, self._objects.absolute(path)):
+                    continue
                 self._objects.absolute(path).unlink(missing_ok=True)
+                accepted = duplicate
             staged.settle()
             return accepted
         raise StoreError("instance could not be recorded: another association keeps recording the same UID")
+
+    def _copies(self, sop_instance_uid: str) -> list[tuple[int, str]]:
+        with self._database.read() as connection:
+            return studies.copies_of(connection, sop_instance_uid)
+
+    def _is_among(self, copies: Sequence[tuple[int, str]], path: Path) -> bool:
+        """Whether one of `copies` has the data set of the file at `path`.
+
+        Compared outside any transaction: reading large objects must not keep other doors from writing.
+        """
+        for _, kept in copies:
+            try:
+                if same_data_set(self._objects.absolute(kept), path):
+                    return True
+            except OSError as error:
+                _LOG.error(
+                    "a kept object cannot be read", extra={"action": "instance.lost", **facts_of(error)}
+                )
+        return False
 
     def receive_order(
         self, received: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor
@@ -170,15 +196,20 @@ class Intake:
         )
         jobs.record_event(connection, event, self._sinks, now)
 
-    def _record(self, header: InstanceHeader, path: str, size: int, actor: Actor) -> Accepted:
+    def _record(
+        self,
+        header: InstanceHeader,
+        path: str,
+        size: int,
+        actor: Actor,
+        compared: Sequence[tuple[int, str]],
+    ) -> Accepted:
+        """Record an instance that is none of the copies it was `compared` with."""
         now = self._clock()
         with self._database.write() as connection:
             copies = studies.copies_of(connection, header.sop_instance_uid)
-            if any(
-                same_data_set(self._objects.absolute(kept), self._objects.absolute(path))
-                for _, kept in copies
-            ):
-                return Accepted(uid=header.sop_instance_uid, warnings=(WarningCode.DUPLICATE,))
+            if copies != compared:
+                raise ConflictError("the same UID was recorded meanwhile")
             instance = _instance(header, path, size, now)
             studies.add_instance(
                 connection, instance, copy_number=len(copies), source=f"{actor.door}:{actor.name}"
@@ -190,14 +221,14 @@ class Intake:
                 return Accepted(uid=header.sop_instance_uid, warnings=(WarningCode.KEPT_APART,))
             studies.add_series(connection, header)
             known = studies.locked_study(connection, header.study_instance_uid)
-            study = after_instance(known, header, now=now, quiet_period=self._quiet_period)
-            if study is not None:
-                studies.put_study(
-                    connection,
-                    study,
-                    patient_id=dicom_json.text(study.attributes, "PatientID"),
-                    accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
-                )
+            if known is None:
+                begun = after_instance(None, header, now=now, quiet_period=self._quiet_period)
+                if begun is None or not studies.add_study(connection, begun, **_numbers(begun)):
+                    known = studies.locked_study(connection, header.study_instance_uid)
+            if known is not None:
+                study = after_instance(known, header, now=now, quiet_period=self._quiet_period)
+                if study is not None:
+                    studies.put_study(connection, study, **_numbers(study))
         if known is None or known.deadline_at is None:
             self._wake()  # a deadline where there was none; one that moves back needs no look
         _LOG.info("instance committed", extra={"action": "instance.received", "uid": header.sop_instance_uid})
@@ -218,6 +249,13 @@ def _instance(header: InstanceHeader, path: str, size: int, now: datetime) -> In
         received_at=now,
         attributes=header.attributes,
     )
+
+
+def _numbers(study: Study) -> dict[str, str]:
+    return {
+        "patient_id": dicom_json.text(study.attributes, "PatientID"),
+        "accession_number": dicom_json.text(study.attributes, "AccessionNumber"),
+    }
 
 
 def _disagreements(

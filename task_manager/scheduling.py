@@ -157,6 +157,7 @@ class Scheduler:
             study_instance_uid=study.study_instance_uid,
             accession_number=accession_number,
             patient_id=patient_id,
+            lock=True,  # who cancels it from now on finds the workitems made here
         )
         key, order = joined or ("", None)
         studies.put_study(

@@ -73,6 +73,7 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
             study_instance_uid=study_instance_uid,
             accession_number=accession_number,
             patient_id=dicom_json.text(study.attributes, "PatientID"),
+            revoked=True,
         )
         order = None
         if joined is not None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, insert, or_, select, true, update
 
 from profiles.codes import Code
 from profiles.order import MessageKey, Order, OrderControl, Priority
@@ -48,7 +48,10 @@ def add_message(connection: Connection, key: MessageKey, raw: bytes, now: dateti
 
 
 def known_order_key(connection: Connection, order: Order) -> str | None:
-    """The key of the stored order that `order` talks about, by placer, filler or accession number."""
+    """The key of the stored order that `order` talks about, by placer, filler or accession number.
+
+    Where the numbers name two orders, the placer's number decides.
+    """
     ways = []
     if order.placer_order_number:
         ways.append(_ORDER.c.placer_order_number == order.placer_order_number)
@@ -58,7 +61,9 @@ def known_order_key(connection: Connection, order: Order) -> str | None:
         ways.append(_ORDER.c.accession_number == order.accession_number)
     if not ways:
         return None
-    return connection.execute(select(_ORDER.c.order_key).where(or_(*ways))).scalar()
+    placers_first = case((_ORDER.c.placer_order_number == order.placer_order_number, 0), else_=1)
+    statement = select(_ORDER.c.order_key).where(or_(*ways))
+    return connection.execute(statement.order_by(placers_first, _ORDER.c.changed_at.desc())).scalar()
 
 
 def put_order(connection: Connection, order: Order, key: str, *, status: OrderStatus, now: datetime) -> None:
@@ -90,25 +95,37 @@ def revoke_order(connection: Connection, key: str, now: datetime) -> None:
 
 
 def order_of_study(
-    connection: Connection, *, study_instance_uid: str, accession_number: str, patient_id: str
+    connection: Connection,
+    *,
+    study_instance_uid: str,
+    accession_number: str,
+    patient_id: str,
+    revoked: bool = False,
+    lock: bool = False,
 ) -> tuple[str, Order] | None:
     """The active order of a study: by Study Instance UID, else by accession number and patient; with its key.
 
-    An order of another patient is never joined to a study, whatever its numbers say.
+    An order of another patient is never joined to a study, whatever its numbers say. `revoked` takes a
+    revoked order where there is no active one. `lock` keeps others from changing or revoking it until the
+    transaction ends.
     """
-    active = _ORDER.c.status == OrderStatus.ACTIVE.value
-    by_study = select(_ORDER.c.order_key, _ORDER.c.content).where(
-        active, _ORDER.c.study_instance_uid == study_instance_uid, _ORDER.c.study_instance_uid != ""
+    by_study = and_(
+        _ORDER.c.study_instance_uid == study_instance_uid,
+        _ORDER.c.study_instance_uid != "",
+        _ORDER.c.patient_id.in_((patient_id, "")) if patient_id else true(),
     )
-    found = connection.execute(by_study.order_by(_ORDER.c.changed_at.desc())).first()
-    if found is not None and not _same_patient(_order(found.content), patient_id):
-        found = None
-    if found is None and accession_number and patient_id:
-        by_number = select(_ORDER.c.order_key, _ORDER.c.content).where(
-            active, _ORDER.c.accession_number == accession_number, _ORDER.c.patient_id == patient_id
-        )
-        found = connection.execute(by_number.order_by(_ORDER.c.changed_at.desc())).first()
-    return None if found is None else (found.order_key, _order(found.content))
+    by_number = and_(_ORDER.c.accession_number == accession_number, _ORDER.c.patient_id == patient_id)
+    for way in (by_study, by_number) if accession_number and patient_id else (by_study,):
+        statement = select(_ORDER.c.order_key, _ORDER.c.content).where(way)
+        if not revoked:
+            statement = statement.where(_ORDER.c.status == OrderStatus.ACTIVE.value)
+        if lock:
+            statement = statement.with_for_update(read=True)
+        statement = statement.order_by(_ORDER.c.status, _ORDER.c.changed_at.desc())
+        found = connection.execute(statement.limit(1)).first()
+        if found is not None:
+            return found.order_key, _order(found.content)
+    return None
 
 
 def order_by_key(connection: Connection, key: str) -> Order | None:
@@ -123,10 +140,6 @@ def order_times(connection: Connection, key: str) -> tuple[datetime, str] | None
         select(_ORDER.c.received_at, _ORDER.c.status).where(_ORDER.c.order_key == key)
     ).first()
     return None if row is None else (row.received_at, row.status)
-
-
-def _same_patient(order: Order, patient_id: str) -> bool:
-    return not patient_id or not order.patient_id or order.patient_id == patient_id
 
 
 def _order(content: str) -> Order:

@@ -86,7 +86,18 @@ def series_of(connection: Connection, study_instance_uid: str) -> tuple[Series, 
 
 def put_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> None:
     """Write the study row: new, or state, deadline, revision and evidence of a known one."""
-    values = {
+    values = _study_values(study, patient_id, accession_number)
+    connection.execute(_put_study(connection.dialect.name), values)
+
+
+def add_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> bool:
+    """Write a new study row; False if another transaction wrote it first, whose row then stays."""
+    values = _study_values(study, patient_id, accession_number)
+    return connection.execute(_add_study(connection.dialect.name), values).first() is not None
+
+
+def _study_values(study: Study, patient_id: str, accession_number: str) -> dict[str, Any]:
+    return {
         "study_instance_uid": study.study_instance_uid,
         "state": study.state.value,
         "revision": study.revision,
@@ -99,7 +110,6 @@ def put_study(connection: Connection, study: Study, *, patient_id: str, accessio
         "completed_at": study.completed_at,
         "evidence": study.evidence.value if study.evidence else "",
     }
-    connection.execute(_put_study(connection.dialect.name), values)
 
 
 def add_series(connection: Connection, header: InstanceHeader) -> None:
@@ -263,6 +273,11 @@ def _put_study(dialect: str) -> Any:
     for name in _STUDY_IDENTITY:
         del changes[name]
     return statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=changes)
+
+
+@lru_cache
+def _add_study(dialect: str) -> Any:
+    return _upsert(dialect, _STUDY).on_conflict_do_nothing().returning(_STUDY.c.study_instance_uid)
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import text
 
+from conformance.peers.process import wait_until
 from profiles import dicom_json
 from profiles.codes import WORKITEM_LUNG_CT, Code
 from profiles.dicom_json import DicomJson
@@ -24,8 +26,11 @@ from task_manager.outbox import JobKind, JobState, delivery_lane, event_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import Receipt, WorkitemQuery
 from task_manager.store.jobs import claim_job, next_due, plan_job
+from task_manager.store.studies import add_study
 from task_manager.story import WorkitemStory
-from task_manager.study.model import StudyState
+from task_manager.study.assembly import after_instance
+from task_manager.study.header import read_header
+from task_manager.study.model import InstanceHeader, StudyState
 from tests.instances import STUDY, ct, ct_data_set, part10
 from tests.service import APPS, PERFORMER, QUIET, SCANNER, TestBed, make_service
 
@@ -195,6 +200,34 @@ def test_an_order_of_another_patient_is_not_joined(bed: TestBed) -> None:
     assert story.order is None
 
 
+def test_an_order_of_another_patient_hides_none_of_this_one(bed: TestBed) -> None:
+    order(bed)
+    bed.clock.pass_(1)
+    order(bed, replace(ORDER, placer_order_number="PL2", filler_order_number="", patient_id="P2"), "M2")
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert story.order is not None
+    assert story.order.order_number == "PL1"
+
+
+def test_where_numbers_name_two_orders_the_placer_decides(bed: TestBed) -> None:
+    order(bed, replace(ORDER, placer_order_number="PL0", filler_order_number="FI9"), "M0")
+    order(bed)
+    assert isinstance(
+        order(bed, replace(ORDER, control=OrderControl.CANCEL, filler_order_number="FI9"), "M2"), Accepted
+    )
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert story.order is not None
+    assert (story.order.order_number, story.order.status) == ("PL0", "ACTIVE")
+
+
 def test_the_same_message_twice_changes_nothing(bed: TestBed) -> None:
     assert order(bed) == Accepted(uid="M1")
     assert order(bed) == Accepted(uid="M1", warnings=(WarningCode.DUPLICATE,))
@@ -215,6 +248,10 @@ def test_canceling_an_order_cancels_what_has_not_started(bed: TestBed) -> None:
     complete(bed)
     assert isinstance(order(bed, replace(ORDER, control=OrderControl.CANCEL), "M2"), Accepted)
     assert workitem(bed).state == "CANCELED"
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert story.order is not None
+    assert (story.order.order_number, story.order.status) == ("PL1", "REVOKED")
 
 
 def test_the_same_study_twice_makes_one_workitem(bed: TestBed) -> None:
@@ -243,6 +280,77 @@ def test_other_bytes_under_a_known_uid_are_kept_apart(bed: TestBed) -> None:
     found = bed.service.archive.find_instances(study_instance_uid=STUDY)
     assert len(found) == 1
     assert bed.service.archive.open_path(found[0]).read_bytes() == ct(1)
+
+
+def test_an_object_that_was_lost_from_disk_can_be_received_again(bed: TestBed) -> None:
+    bed.receive(ct(1))
+    (lost,) = bed.folder.rglob("*.dcm")
+    lost.unlink()
+    assert bed.receive(ct(1)) == Accepted(uid=f"{STUDY}.1.1", warnings=(WarningCode.KEPT_APART,))
+    assert [path.read_bytes() for path in bed.folder.rglob("*.dcm")] == [ct(1)]
+
+
+def test_while_the_database_is_away_no_try_leaves_an_object_behind(tmp_path: Path) -> None:
+    bed = make_service(tmp_path)
+    with bed.database.write() as connection:
+        connection.execute(text("ALTER TABLE instance RENAME TO away"))
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            bed.receive(ct(1))
+    assert list(bed.folder.rglob("*.dcm")) == []
+    bed.database.close()
+
+
+@pytest.mark.peers
+def test_a_report_that_begins_a_study_beside_an_image_takes_no_deadline_away(
+    tmp_path: Path, postgresql_dsn: str
+) -> None:
+    bed = make_service(tmp_path, postgresql_dsn)
+    image = read_header(_file(tmp_path, ct(1)))
+    assert isinstance(image, InstanceHeader)
+    begun = after_instance(None, image, now=bed.clock(), quiet_period=QUIET)
+    assert begun is not None
+    with ThreadPoolExecutor() as pool:
+        with bed.database.write() as connection:
+            assert add_study(connection, begun, patient_id="P1", accession_number="A1")
+            report = pool.submit(bed.receive, sr_and_seg()[0])
+            wait_until(lambda: _is_anyone_waiting(bed), "the report waits for the study")
+        assert isinstance(report.result(), Accepted)
+    assert bed.service.scheduler.next_deadline() == bed.clock() + QUIET
+    bed.database.close()
+
+
+@pytest.mark.peers
+def test_an_order_is_canceled_with_the_work_that_is_just_being_made_of_it(
+    tmp_path: Path, postgresql_dsn: str
+) -> None:
+    bed = make_service(tmp_path, postgresql_dsn)
+    order(bed)
+    for number in (1, 2):
+        bed.receive(ct(number))
+    with ThreadPoolExecutor() as pool:
+        with bed.database.write() as connection:  # the last thing a completion writes is its workitem
+            connection.execute(text("LOCK TABLE workitem IN SHARE MODE"))
+            completing = pool.submit(complete, bed)
+            wait_until(lambda: _is_anyone_waiting(bed), "the completion waits")
+            canceling = pool.submit(order, bed, replace(ORDER, control=OrderControl.CANCEL), "M2")
+            wait_until(lambda: _is_anyone_waiting(bed, 2), "the cancelation waits for the completion")
+        completing.result()
+        assert isinstance(canceling.result(), Accepted)
+    assert workitem(bed).state == "CANCELED"
+    bed.database.close()
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    path = folder / "one.dcm"
+    path.write_bytes(content)
+    return path
+
+
+def _is_anyone_waiting(bed: TestBed, number: int = 1) -> bool:
+    with bed.database.read() as connection:
+        waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+        return int(connection.execute(text(waiting)).scalar_one()) >= number
 
 
 def test_a_late_image_reopens_the_study_and_replaces_waiting_work(bed: TestBed) -> None:
