@@ -122,8 +122,8 @@ class Manifest:
         What people must be told wherever results are shown.
     entry
         ``package.module:Class``, or ``./file.py:Class`` beside the manifest.
-    workitem_code, station_class
-        Codes of the scheduled workitem and of the class of station that performs it.
+    workitem_code
+        Code of the scheduled workitem.
     requires, parameters, model
         Inputs, knobs, and the network if the app has one.
     folder
@@ -137,7 +137,6 @@ class Manifest:
     label: str
     entry: str
     workitem_code: Code
-    station_class: Code | None
     requires: InputRequirements
     parameters: tuple[Parameter, ...]
     model: NetworkModel | None
@@ -262,9 +261,6 @@ def read_manifest(path: Path) -> Manifest:
         label=top.text("label"),
         entry=top.matching("entry", _ENTRY, "must be module:Class or ./file.py:Class"),
         workitem_code=top.code("workitem_code"),
-        station_class=top.code("station_class")
-        if isinstance(content, dict) and "station_class" in content
-        else None,
         requires=_requirements(top.inner("requires")),
         parameters=_parameters(top),
         model=_model(top, path.parent),
