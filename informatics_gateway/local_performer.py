@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The performer that `serve` starts beside the doors: a child process that takes the same door as anybody's.
 
-It is started again, with growing pauses, if it dies; it resumes what it had claimed.
+It is started again, with growing pauses, if it dies; it resumes what it had claimed. It stops by itself when
+this process is gone, however that ended: left behind it would keep its work folder from the next one.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from informatics_gateway.settings import PerformerSettings
 
 _LOG = logging.getLogger(__name__)
 _STOP_S = 20.0
+_SHORTEST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -38,6 +41,7 @@ class LocalPerformer:
             *("--station", settings.station),
             *("--poll-seconds", str(settings.poll_s)),
             *("--timeout-seconds", str(settings.timeout_s)),
+            "--until-stdin-ends",
             *(part for app in settings.apps for part in ("--app", app)),
         ]
         self._stopping = threading.Event()
@@ -60,16 +64,40 @@ class LocalPerformer:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)
 
     def _run(self) -> None:
-        pause_s = 0.5
-        while not self._stopping.is_set():
-            with self._lock:
-                self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
-            if self._process.wait() == 0 or self._stopping.is_set():
-                pause_s = 0.5
+        pause_s = _SHORTEST_PAUSE_S
+        while True:
+            began = time.monotonic()
+            process = self._begin()
+            ended_well = process is not None and _wait(process) == 0
+            if self._stopping.is_set():
+                return
+            if ended_well or time.monotonic() - began > _LONGEST_PAUSE_S:
+                pause_s = _SHORTEST_PAUSE_S
             else:
-                _LOG.error("performer died, starting it again", extra={"action": "performer.restarted"})
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            _LOG.error("performer ended, starting it again", extra={"action": "performer.restarted"})
             self._stopping.wait(pause_s)
+
+    def _begin(self) -> subprocess.Popen[bytes] | None:
+        """The process, which `stop` then knows; None if it is not to be or cannot be started."""
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            try:
+                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own module
+            except OSError as error:
+                extra = {"action": "performer.not_started", "error": type(error).__name__}
+                _LOG.error("performer cannot be started", extra=extra)
+                return None
+            return self._process
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    status = process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+    return status

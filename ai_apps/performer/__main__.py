@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if options.until_stdin_ends:
+        threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
     connection = Connection(options.manager, token_file=options.token_file, name=options.station)
     client = UpsRsClient(options.manager, connection)
     execution = Execution(
@@ -88,6 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _stop_at_end_of_stdin(stop: threading.Event) -> None:
+    """Who started us holds the other end of a pipe; it ends with them, even when they are killed."""
+    while os.read(0, 4096):
+        pass
+    stop.set()
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -109,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace-seconds", type=float, default=10.0, help="to finish a run when stopped")
     parser.add_argument("--stow-url", default="", help="where results go if the workitem names no place")
     parser.add_argument("--token-file", type=Path, help="file with the bearer token for the manager")
+    parser.add_argument(
+        "--until-stdin-ends", action="store_true", help="stop, as if told to, when standard input ends"
+    )
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads of an app; 0: as many as it likes"
     )
