@@ -27,7 +27,7 @@ from informatics_gateway.destinations import make_deliverers, make_sinks
 from informatics_gateway.dicomweb import qido_rs, stow_rs, ups_rs, wado_rs
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.hl7.server import Hl7Server
-from informatics_gateway.http_server import HttpServer
+from informatics_gateway.http_server import HttpServer, answer_store_failures
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.settings import Role, Settings
 from profiles.faults import Fault
@@ -153,6 +153,7 @@ class Application:
     def _open_doors(self, service: Service) -> Mapping[str, object]:
         gateway = self._settings.gateway
         web = FastAPI(title="Airway", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
+        answer_store_failures(web)
         for routes in (
             ups_rs.router(service.worklist),
             stow_rs.router(service.intake),

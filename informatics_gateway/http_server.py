@@ -3,14 +3,32 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+
+from task_manager.errors import StoreError, facts_of
+
+_LOG = logging.getLogger(__name__)
 
 _BACKLOG = 512
 _START_S = 30.0
+
+
+def answer_store_failures(app: FastAPI) -> None:
+    """503 for every request that fails because database or disk do, with a time to come back."""
+
+    @app.exception_handler(StoreError)
+    def unavailable(request: Request, error: StoreError) -> Response:
+        del request
+        _LOG.error(
+            "store failed", extra={"action": "http.store_failed", "reason": str(error), **facts_of(error)}
+        )
+        text = "the store does not answer; try again later"
+        return Response(text, status_code=503, media_type="text/plain", headers={"Retry-After": "10"})
 
 
 class HttpServer:

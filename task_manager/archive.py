@@ -7,7 +7,9 @@ Implements :class:`task_manager.ports.InstanceArchive`; answers are DICOM JSON (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from profiles import dicom_json
@@ -22,6 +24,9 @@ _STUDY_COLUMNS = {
     "PatientID": "patient_id",
     "AccessionNumber": "accession_number",
 }
+_OF_SERIES = frozenset(
+    ("Modality", "ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
+)
 _SERIES_LEVEL = (
     "SpecificCharacterSet",
     "Modality",
@@ -61,12 +66,17 @@ class StoredArchive:
         """Study-level answers, newest first; keys without a column are matched on the stored attributes."""
         columns = {_STUDY_COLUMNS[key]: value for key, value in matching.items() if key in _STUDY_COLUMNS}
         rest = {key: value for key, value in matching.items() if key not in _STUDY_COLUMNS}
-        with self._database.read() as connection:
-            if not rest:
-                found = studies.studies_matching(connection, columns, offset=offset, limit=limit)
-                return [_study_answer(study) for study in found]
-            answers = [_study_answer(study) for study in studies.studies_matching(connection, columns)]
-        return [answer for answer in answers if _matches(answer, rest)][offset : offset + limit]
+        own = {key: value for key, value in rest.items() if key not in _OF_SERIES}
+
+        def wanted(attributes: DicomJson) -> bool:
+            return _matches(attributes, own)
+
+        with (
+            self._database.read() as connection,
+            closing(studies.studies_matching(connection, columns, wanted)) as found,
+        ):
+            answers = (answer for answer in map(_study_answer, found) if _matches(answer, rest))
+            return list(islice(answers, offset, offset + limit))
 
     def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
         """Series-level answers of one study."""

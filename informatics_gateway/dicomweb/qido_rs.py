@@ -113,6 +113,9 @@ class _Query:
     def _read(self, request: Request, keys: frozenset[str]) -> None:
         included: set[str] = set()
         for name, value in request.query_params.multi_items():
+            if not value.isprintable():
+                self.problem = _bad("a value holds control characters")
+                return
             if name in ("limit", "offset"):
                 if not (
                     value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= MAX_OFFSET

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -32,6 +34,8 @@ _COPIES = (
     .order_by(_INSTANCE.c.copy_number)
 )
 _ADD_INSTANCE = insert(_INSTANCE)
+_STUDIES_AT_A_TIME = 100
+_MOST_UIDS = 1000
 _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
 
 
@@ -58,30 +62,41 @@ def whole_study(connection: Connection, study_instance_uid: str) -> Study | None
 
 def series_of(connection: Connection, study_instance_uid: str) -> tuple[Series, ...]:
     """The series of a study with the number of instances and SOP classes of each."""
-    counts: dict[str, tuple[list[str], int]] = {}
+    return series_of_studies(connection, (study_instance_uid,))[study_instance_uid]
+
+
+def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[Series, ...]]:
+    """What :func:`series_of` tells, for several studies with two statements in all."""
+    counts: dict[tuple[str, str], tuple[list[str], int]] = {}
     grouped = (
-        select(_INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid, func.count())
-        .where(_INSTANCE.c.study_instance_uid == study_instance_uid, _INSTANCE.c.copy_number == 0)
-        .group_by(_INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
-        .order_by(_INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
-    )
-    for series_uid, sop_class_uid, number in connection.execute(grouped):
-        classes, total = counts.get(series_uid, ([], 0))
-        counts[series_uid] = ([*classes, sop_class_uid], total + number)
-    rows = connection.execute(
-        select(_SERIES.c.series_instance_uid, _SERIES.c.attributes)
-        .where(_SERIES.c.study_instance_uid == study_instance_uid)
-        .order_by(_SERIES.c.series_instance_uid)
-    )
-    return tuple(
-        Series(
-            series_instance_uid=uid,
-            attributes=orjson.loads(attributes),
-            sop_class_uids=tuple(counts.get(uid, ([], 0))[0]),
-            number_of_instances=counts.get(uid, ([], 0))[1],
+        select(
+            _INSTANCE.c.study_instance_uid,
+            _INSTANCE.c.series_instance_uid,
+            _INSTANCE.c.sop_class_uid,
+            func.count(),
         )
-        for uid, attributes in rows
+        .where(_INSTANCE.c.study_instance_uid.in_(uids), _INSTANCE.c.copy_number == 0)
+        .group_by(_INSTANCE.c.study_instance_uid, _INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
+        .order_by(_INSTANCE.c.study_instance_uid, _INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
     )
+    for study_uid, series_uid, sop_class_uid, number in connection.execute(grouped):
+        classes, total = counts.get((study_uid, series_uid), ([], 0))
+        counts[study_uid, series_uid] = ([*classes, sop_class_uid], total + number)
+    rows = connection.execute(
+        select(_SERIES).where(_SERIES.c.study_instance_uid.in_(uids)).order_by(_SERIES.c.series_instance_uid)
+    )
+    found: dict[str, list[Series]] = {uid: [] for uid in uids}
+    for row in rows:
+        classes, total = counts.get((row.study_instance_uid, row.series_instance_uid), ([], 0))
+        found[row.study_instance_uid].append(
+            Series(
+                series_instance_uid=row.series_instance_uid,
+                attributes=orjson.loads(row.attributes),
+                sop_class_uids=tuple(classes),
+                number_of_instances=total,
+            )
+        )
+    return {uid: tuple(series) for uid, series in found.items()}
 
 
 def put_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> None:
@@ -180,18 +195,36 @@ def find_instances(
 
 
 def studies_matching(
-    connection: Connection, columns: dict[str, str], *, offset: int = 0, limit: int | None = None
-) -> list[Study]:
-    """Studies whose columns match (``*`` and ``?`` are wildcards), newest first, with their series."""
-    wanted = [
-        _STUDY.c[name].like(_like(value), escape="\\")
-        if "*" in value or "?" in value
-        else _STUDY.c[name] == value
-        for name, value in columns.items()
-    ]
-    statement = select(_STUDY).where(and_(True, *wanted)).order_by(_STUDY.c.first_received_at.desc())
-    rows = connection.execute(statement.offset(offset).limit(limit)).all()
-    return [_study(row, series_of(connection, row.study_instance_uid)) for row in rows]
+    connection: Connection,
+    columns: Mapping[str, str],
+    attributes: Callable[[DicomJson], bool],
+) -> Generator[Study, None, None]:
+    """Studies whose columns match, newest first: ``*``, ``?`` are wildcards, a comma or backslash lists UIDs.
+
+    They come with their series, some at a time: who has enough closes. Series are read only of studies whose
+    own attributes pass `attributes`.
+    """
+    wanted = [_like_or_equal(name, value) for name, value in columns.items()]
+    statement = (
+        select(_STUDY)
+        .where(and_(True, *wanted))
+        .order_by(_STUDY.c.first_received_at.desc(), _STUDY.c.study_instance_uid)
+    )
+    with connection.execute(statement, execution_options={"yield_per": _STUDIES_AT_A_TIME}) as found:
+        for rows in found.partitions():
+            studies = [study for study in (_study(row, ()) for row in rows) if attributes(study.attributes)]
+            series = series_of_studies(connection, [study.study_instance_uid for study in studies])
+            for study in studies:
+                yield replace(study, series=series[study.study_instance_uid])
+
+
+def _like_or_equal(name: str, value: str) -> Any:
+    column = _STUDY.c[name]
+    if name == "study_instance_uid" and re.search(r"[,\\]", value):
+        return column.in_([uid.strip() for uid in re.split(r"[,\\]", value)][:_MOST_UIDS])
+    if "*" in value or "?" in value:
+        return column.like(_like(value), escape="\\")
+    return column == value
 
 
 def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> list[str]:

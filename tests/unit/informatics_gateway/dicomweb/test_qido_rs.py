@@ -97,6 +97,7 @@ def test_series(client: AsgiClient) -> None:
         ("?limit=-1", 400),
         ("?limit=ten", 400),
         ("?offset=99999999999", 400),
+        ("?PatientID=%00", 400),
         ("/x/series", 400),
         ("/x/instances", 400),
     ],
