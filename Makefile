@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WORKERS ?= 2
 
 .PHONY: help setup demo peers test check bench
 
@@ -23,8 +24,8 @@ demo: setup ## Order and phantom in, checked AI results out: the main job, in on
 peers: setup ## Install what the tests run against: Orthanc, DCMTK, Node FHIR server, rsyslog, ...
 	@bash scripts/peers.sh
 
-test: setup peers ## Run every test, real peers included (PYTEST_ARGS="-k word" narrows it)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup peers ## Run every test, real peers included (PYTEST_ARGS="-k word" narrows it, WORKERS=4 widens it)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: setup ## Format, lint, types, import directions, banned names
 	@$(BIN)/ruff format --check .
