@@ -8,10 +8,35 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 
 from informatics_gateway.settings import LogSettings
+from task_manager.errors import AirwayError, facts_of
+
+_MOST_ERRORS = 5
+
+
+def _tell_without_values(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Kind and place of each error of a chain in place of a traceback: texts may hold values of patients.
+
+    The text of an error of our own is kept: it never does.
+    """
+    del logger, method
+    told = event.pop("exc_info", None)
+    error = told[1] if isinstance(told, tuple) else told
+    chain: list[dict[str, object]] = []
+    while isinstance(error, BaseException) and len(chain) < _MOST_ERRORS:
+        text = {"text": str(error)} if isinstance(error, AirwayError) else {}
+        chain.append({**facts_of(error), **text})
+        error = error.__cause__ or error.__context__
+    if chain:
+        event["errors"] = chain
+    return event
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -30,7 +55,7 @@ def configure_logging(settings: LogSettings) -> None:
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
+            _tell_without_values,
             renderer,
         ],
     )
