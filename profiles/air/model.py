@@ -229,3 +229,5 @@ class ReportContent:
     groups: tuple[ReportedGroup, ...]
     referenced_instances: tuple[tuple[str, str, str], ...]
     """(Series Instance UID, SOP Class UID, SOP Instance UID) of the evidence, sources and segmentations."""
+    is_verified: bool = False
+    """Whether a person stands for it: VERIFIED, and not marked preliminary (PS3.3 C.17.2)."""

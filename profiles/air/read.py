@@ -127,6 +127,9 @@ def read_report(dataset: Dataset, zone: tzinfo = UTC) -> ReportContent:
         algorithm_parameters=device.parameters,
         groups=groups,
         referenced_instances=tuple(_evidence(dataset)),
+        is_verified=text(dataset, "VerificationFlag") == "VERIFIED"
+        and text(dataset, "CompletionFlag") == "COMPLETE"
+        and text(dataset, "PreliminaryFlag") != "PRELIMINARY",
     )
 
 

@@ -84,7 +84,7 @@ def encode_report(
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
-        is_final=True,
+        is_final=False,  # PRELIMINARY until a person verifies it, as FHIR says too
         is_verified=False,
     )
     _remove_placeholders(built)

@@ -42,6 +42,11 @@ ABSENT_REASONS: Mapping[Code, str] = {
 UNVERIFIED = "Computed by an algorithm, not verified by a physician."
 
 
+def report_status(content: ReportContent) -> str:
+    """Status of the report and its Observations: preliminary until a person verified the SR."""
+    return "final" if content.is_verified else "preliminary"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupEntries:
     """The Observations of one measurement group: the grouper and those it has as members."""
@@ -134,7 +139,7 @@ class ObservationWriter:
         if self.links.orders:
             resource["basedOn"] = list(self.links.orders)
         resource["partOf"] = [self.links.study]
-        resource["status"] = "preliminary"
+        resource["status"] = report_status(self.content)
         imaging = {"system": _CATEGORY_SYSTEM, "code": "imaging", "display": "Imaging"}
         resource["category"] = [{"coding": [imaging]}, *(concept(each, self.settings) for each in categories)]
         return resource
@@ -150,7 +155,7 @@ class ObservationWriter:
         return context
 
     def _end(self, group: ReportedGroup, method: Json | None = None) -> Json:
-        end: Json = {"note": [{"text": UNVERIFIED}]}
+        end: Json = {} if self.content.is_verified else {"note": [{"text": UNVERIFIED}]}
         if group.finding_site is not None:
             side = f", {group.laterality.meaning.lower()}" if group.laterality else ""
             end["bodySite"] = concept(

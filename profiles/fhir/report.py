@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DiagnosticReport of a stored SR: a preliminary report that a person may still sign.
+"""The DiagnosticReport of a stored SR: preliminary until a person verified the SR.
 
 The SR's SOP Instance UID identifies it. Its plain text says the same numbers as the Observations, for
 readers that show no structured results.
@@ -17,7 +17,7 @@ from profiles.air.model import ReportContent, ReportedGroup, ReportedMeasurement
 from profiles.fhir.datatypes import concept, fhir_date_time, instant
 from profiles.fhir.entry import Entry, Links
 from profiles.fhir.identifiers import FhirIdentity, Json, token_query, uid_identifier
-from profiles.fhir.observation import UNVERIFIED, stated_presence
+from profiles.fhir.observation import UNVERIFIED, report_status, stated_presence
 
 _CATEGORIES = (
     {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"},
@@ -34,7 +34,7 @@ def report_entry(
     if links.orders:
         resource["basedOn"] = list(links.orders)
     resource |= {
-        "status": "preliminary",
+        "status": report_status(content),
         "category": [{"coding": [category]} for category in _CATEGORIES],
         "code": concept(content.title, settings),
         "subject": links.patient,
@@ -54,7 +54,7 @@ def report_entry(
 def report_text(content: ReportContent) -> str:
     """The results as plain text, one line per number; no patient data."""
     algorithm = " ".join(part for part in (content.device_name, content.device_version) if part)
-    lines = [content.title.meaning, UNVERIFIED]
+    lines = [content.title.meaning] if content.is_verified else [content.title.meaning, UNVERIFIED]
     if algorithm:
         lines.append(f"Algorithm: {algorithm}")
     lines += [f"Algorithm parameter: {parameter}" for parameter in content.algorithm_parameters]

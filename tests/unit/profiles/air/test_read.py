@@ -78,6 +78,27 @@ def test_what_was_encoded_is_read() -> None:
     assert len(content.referenced_instances) == SHAPE[0] + 1
 
 
+@pytest.mark.parametrize(
+    ("completion", "verification", "preliminary", "verified"),
+    [
+        ("COMPLETE", "VERIFIED", None, True),
+        ("COMPLETE", "VERIFIED", "FINAL", True),
+        ("COMPLETE", "VERIFIED", "PRELIMINARY", False),
+        ("PARTIAL", "VERIFIED", "FINAL", False),
+        ("COMPLETE", "UNVERIFIED", "FINAL", False),
+    ],
+)
+def test_verified_is_what_a_person_stands_for(
+    completion: str, verification: str, preliminary: str | None, verified: bool
+) -> None:
+    written = report()
+    written.CompletionFlag, written.VerificationFlag = completion, verification
+    written.PreliminaryFlag = preliminary
+    if preliminary is None:
+        del written.PreliminaryFlag
+    assert read_report(written).is_verified is verified
+
+
 def test_groups_are_read_with_their_numbers() -> None:
     left, right, failed = read_report(report()).groups[:3]
     assert left.finding == codes.LUNG

@@ -76,13 +76,13 @@ def groups_of(report: Dataset) -> list[Dataset]:
     return named(container, codes.MEASUREMENT_GROUP)
 
 
-def test_it_is_a_complete_final_comprehensive_3d_report_of_tid_1500() -> None:
+def test_it_is_a_complete_preliminary_comprehensive_3d_report_of_tid_1500() -> None:
     report = encoded()
     assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
     assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == (
         "COMPLETE",
         "UNVERIFIED",
-        "FINAL",
+        "PRELIMINARY",
     )
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert report.ContinuityOfContent == "SEPARATE"

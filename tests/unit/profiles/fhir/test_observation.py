@@ -108,6 +108,14 @@ def test_every_observation_says_whose_of_what_by_what_and_that_nobody_verified()
         assert "performer" not in resource
 
 
+def test_observations_of_a_verified_report_are_final_without_the_note() -> None:
+    writer = ObservationWriter(content=content(is_verified=True), links=LINKS, settings=FhirIdentity())
+    (entries,) = writer.groups()
+    for entry in (entries.grouper, *entries.members):
+        assert entry.resource["status"] == "final"
+        assert "note" not in entry.resource
+
+
 def test_derivation_and_side_are_components() -> None:
     resource = measured(DENSITY)
     assert [(coded(each["code"]), coded(each["valueCodeableConcept"])) for each in resource["component"]] == [

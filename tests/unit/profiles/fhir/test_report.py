@@ -33,6 +33,13 @@ def test_report_is_preliminary_and_identified_by_the_sr() -> None:
     assert "basedOn" not in resource
 
 
+def test_a_verified_report_is_final_and_is_not_called_unverified() -> None:
+    verified = content(is_verified=True)
+    resource = report_entry(verified, links=LINKS, results=[], settings=FhirIdentity()).resource
+    assert resource["status"] == "final"
+    assert "not verified" not in report_text(verified)
+
+
 def test_text_is_attached_with_size_and_hash() -> None:
     whole = content()
     resource = report_entry(whole, links=LINKS, results=[], settings=FhirIdentity()).resource
