@@ -34,7 +34,7 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
             raise HTTPException(404, "no such study")
         return story_json(story)
 
-    @routes.post("/api/jobs/{key}/retry")
+    @routes.post("/api/jobs/{key:path}/retry")
     def retry(key: str) -> dict[str, str]:
         """Let a job that was held for a person be tried again."""
         if not service.retry_held(key):
@@ -50,7 +50,7 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
     def ready(response: Response) -> dict[str, str]:
         """All doors are open and the store answers."""
         try:
-            service.counts()
+            service.check()
         except StoreError:
             response.status_code = 503
             return {"status": "the store does not answer"}

@@ -63,6 +63,7 @@ class Application:
         self._settings = settings
         self._data = data
         self._config = config
+        self._announced = data / "endpoints.json"
         self._closing = ExitStack()
         self._ready = False
         self._worker: Worker | None = None
@@ -91,6 +92,8 @@ class Application:
     def _open(self) -> Mapping[str, object]:
         self._data.mkdir(parents=True, exist_ok=True)
         self._lock_data()
+        if Role.GATEWAY in self._roles:
+            self._announced.unlink(missing_ok=True)  # of a process that was killed: nobody answers there
         endpoints: dict[str, object] = {"pid": os.getpid()}
         if self._roles != {Role.PERFORMER}:
             service = self._make_service()
@@ -210,7 +213,7 @@ class Application:
         self._closing.callback(local.stop)
 
     def _announce(self, endpoints: Mapping[str, object]) -> None:
-        path = self._data / "endpoints.json"
+        path = self._announced
         partial = path.with_suffix(".json.part")
         partial.write_bytes(orjson.dumps(endpoints, option=orjson.OPT_INDENT_2))
         partial.replace(path)

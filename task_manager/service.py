@@ -104,6 +104,17 @@ class Service:
         with self._database.read() as connection:
             return studies.is_recorded(connection, path)
 
+    def check(self) -> None:
+        """Return if the database answers.
+
+        Raises
+        ------
+        StoreError
+            If it does not.
+        """
+        with self._database.read() as connection:
+            studies.next_deadline(connection)
+
     def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
         """Workitems by state, and jobs by (lane, state)."""
         with self._database.read() as connection:

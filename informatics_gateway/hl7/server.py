@@ -47,11 +47,18 @@ class Hl7Server:
             If the address cannot be listened on.
         """
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listener.start(), self._loop).result(_START_S)
+        try:
+            asyncio.run_coroutine_threadsafe(self._listener.start(), self._loop).result(_START_S)
+        except BaseException:
+            self._end()
+            raise
 
     def stop(self) -> None:
         """Answer what is under way, close all connections and stop."""
         asyncio.run_coroutine_threadsafe(self._listener.stop(), self._loop).result(_STOP_S)
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_S)
 

@@ -20,6 +20,7 @@ from task_manager.study.values import codecs_of, json_value, plain_text
 
 MAX_VALUE_BYTES = 1024
 MAX_SEQUENCE_BYTES = 64 * 1024
+MAX_KEPT_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 24
 MAX_ELEMENTS = 2_000_000
 
@@ -27,6 +28,7 @@ Buffer = bytes | mmap
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_KEPT_OVERHEAD = 64  # bytes that any kept element costs beside its value
 _PIXEL_GROUP = 0x7FE0
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
@@ -94,9 +96,10 @@ class ElementReader:
         self._long = struct.Struct(f"{order}L").unpack_from
         self._signed_pixels = False
         self._count = 0
+        self._kept = 0
 
     def read(self, start: int) -> DicomJson:
-        """The data set that fills the buffer from `start`.
+        """The data set that fills the buffer from `start`; nothing more is kept after `MAX_KEPT_BYTES`.
 
         Raises
         ------
@@ -157,6 +160,7 @@ class ElementReader:
                 )
                 if value is not None and keep:
                     found[f"{tag:08X}"] = value
+                    keep = self._has_room(depth, at - value_at)
                 continue
             at = value_at + length
             if at > end:
@@ -174,9 +178,16 @@ class ElementReader:
                 creators[number] = plain_text(raw, codecs)
                 vr = "LO"
             found[f"{tag:08X}"] = self._json(vr, raw, codecs)
+            keep = self._has_room(depth, length)
         if delimited:
             raise EncodingError("an item does not end")
         return found, at
+
+    def _has_room(self, depth: int, size: int) -> bool:
+        """Whether more may be kept after a value of `size` bytes; sequences count as a whole."""
+        if depth == 0:
+            self._kept += size + _KEPT_OVERHEAD
+        return self._kept < MAX_KEPT_BYTES
 
     def _known_vr(self, tag: int, creators: dict[int, str]) -> str:
         number = tag & 0xFFFF

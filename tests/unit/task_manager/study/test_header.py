@@ -26,6 +26,7 @@ from pydicom.uid import (
 
 from profiles.dicom_json import first, text, values
 from task_manager.outcome import RefusalCode, Refused
+from task_manager.study.elements import MAX_KEPT_BYTES
 from task_manager.study.header import MAX_INFLATED_BYTES, announced_uids, read_header
 from task_manager.study.model import InstanceHeader
 from tests.instances import STUDY, ct, ct_data_set, part10
@@ -353,3 +354,18 @@ class TestAnnouncedUids:
         path = tmp_path / "a.dcm"
         path.write_bytes(content)
         assert announced_uids(path) == ("", "")
+
+
+def test_a_header_of_many_small_elements_is_kept_up_to_a_limit(tmp_path: Path) -> None:
+    file = ct()
+    pixels = file.index(struct.pack("<HH", 0x7FE0, 0x0010))
+    elements = (
+        struct.pack("<HH2sH", 0x7001 + 2 * (number // 60_000), 0x1000 + number % 60_000, b"LO", 0)
+        for number in range(100_000)
+    )
+    path = tmp_path / "many.dcm"
+    path.write_bytes(file[:pixels] + b"".join(elements) + file[pixels:])
+    header = read_header(path)
+    assert isinstance(header, InstanceHeader)
+    assert text(header.attributes, "StudyInstanceUID") == STUDY
+    assert len(json.dumps(header.attributes)) < MAX_KEPT_BYTES
