@@ -4,146 +4,30 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
 
-from conformance.peers.process import wait_until
 from profiles import dicom_json
-from profiles.codes import WORKITEM_LUNG_CT, Code
-from profiles.dicom_json import DicomJson
-from profiles.order import MessageKey, Order, OrderControl, Priority
-from profiles.sole.events import EventType
-from task_manager.actor import Actor
+from profiles.codes import WORKITEM_LUNG_CT
+from profiles.order import OrderControl
 from task_manager.errors import StoreError
-from task_manager.outbox import JobKind, JobState, delivery_lane, event_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
-from task_manager.ports import Receipt, WorkitemQuery
-from task_manager.store.jobs import claim_job, next_due, plan_job
-from task_manager.store.studies import add_study
-from task_manager.story import WorkitemStory
-from task_manager.study.assembly import after_instance
-from task_manager.study.header import read_header
-from task_manager.study.model import InstanceHeader, StudyState
-from tests.instances import STUDY, ct, ct_data_set, part10
-from tests.service import APPS, PERFORMER, QUIET, SCANNER, TestBed, make_service
-
-RIS = Actor(door="hl7", name="RIS", address="127.0.0.1")
-LOCK = "1.2.3.999"
-ORDER = Order(
-    control=OrderControl.NEW,
-    placer_order_number="PL1",
-    filler_order_number="FI1",
-    accession_number="A1",
-    patient_id="P1",
-    requested_procedure_description="CT chest",
-    requested_procedure_code=Code("24627-2", "LN", "CT Chest"),
-    study_instance_uid=STUDY,
-    priority=Priority.HIGH,
+from task_manager.ports import WorkitemQuery
+from task_manager.study.model import StudyState
+from tests.instances import STUDY, ct
+from tests.service import APPS, QUIET, SCANNER, TestBed, make_service
+from tests.unit.task_manager.steps import (
+    ORDER,
+    complete,
+    order,
+    run_to_completed,
+    workitem,
 )
-KEY = MessageKey(sending_application="RIS", sending_facility="H", control_id="M1")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestBed]:
-    url = request.getfixturevalue("postgresql_dsn") if request.param == "postgresql" else ""
-    made = make_service(tmp_path, url)
-    yield made
-    made.database.close()
-
-
-def order(bed: TestBed, content: Order = ORDER, control_id: str = "M1") -> Accepted | Refused:
-    key = replace(KEY, control_id=control_id)
-    return bed.service.intake.receive_order([content], key=key, raw=b"MSH|", actor=RIS)
-
-
-def complete(bed: TestBed) -> None:
-    bed.clock.pass_(QUIET.total_seconds() + 1)
-    assert bed.service.scheduler.complete_due_studies() == 1
-
-
-def workitem(bed: TestBed) -> WorkitemStory:
-    story = bed.service.story(STUDY)
-    assert story is not None
-    return story.workitems[-1]
-
-
-def sr_and_seg() -> list[bytes]:
-    seg = ct_data_set(
-        1, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", Modality="SEG", SeriesInstanceUID=f"{STUDY}.8"
-    )
-    seg.SOPInstanceUID = f"{STUDY}.8.1"
-    sr = ct_data_set(
-        1, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.34", Modality="SR", SeriesInstanceUID=f"{STUDY}.9"
-    )
-    sr.SOPInstanceUID = f"{STUDY}.9.1"
-    return [part10(sr), part10(seg)]
-
-
-def reference(sop_class_uid: str, uid: str, series: str) -> DicomJson:
-    sop = dicom_json.merged(
-        (
-            dicom_json.element("ReferencedSOPClassUID", sop_class_uid),
-            dicom_json.element("ReferencedSOPInstanceUID", uid),
-        )
-    )
-    retrieval = dicom_json.element("RetrieveURL", "http://127.0.0.1/dicom-web")
-    return dicom_json.merged(
-        (
-            dicom_json.element("TypeOfInstances", "DICOM"),
-            dicom_json.element("StudyInstanceUID", STUDY),
-            dicom_json.element("SeriesInstanceUID", series),
-            dicom_json.element("ReferencedSOPSequence", sop),
-            dicom_json.element("WADORSRetrievalSequence", retrieval),
-        )
-    )
-
-
-def performed() -> DicomJson:
-    item = dicom_json.merged(
-        (
-            dicom_json.element(
-                "PerformedStationNameCodeSequence", Code("PERF1", "99AIRWAY", "PERF1").to_json()
-            ),
-            dicom_json.element(
-                "PerformedWorkitemCodeSequence", Code("AW1001", "99AIRWAY", "Lung CT").to_json()
-            ),
-            dicom_json.element("PerformedProcedureStepStartDateTime", "20260301120100+0000"),
-            dicom_json.element("PerformedProcedureStepEndDateTime", "20260301120200+0000"),
-            dicom_json.element(
-                "OutputInformationSequence",
-                reference("1.2.840.10008.5.1.4.1.1.88.34", f"{STUDY}.9.1", f"{STUDY}.9"),
-                reference("1.2.840.10008.5.1.4.1.1.66.4", f"{STUDY}.8.1", f"{STUDY}.8"),
-            ),
-        )
-    )
-    return dicom_json.element("UnifiedProcedureStepPerformedProcedureSequence", item)
-
-
-def run_to_completed(bed: TestBed) -> str:
-    for number in (1, 2):
-        assert isinstance(bed.receive(ct(number)), Accepted)
-    complete(bed)
-    uid = workitem(bed).uid
-    worklist = bed.service.worklist
-    assert isinstance(
-        worklist.change_state(uid, "IN PROGRESS", transaction_uid=LOCK, actor=PERFORMER), Accepted
-    )
-    for content in sr_and_seg():
-        assert isinstance(bed.receive(content, PERFORMER), Accepted)
-    assert isinstance(
-        worklist.update_workitem(uid, performed(), transaction_uid=LOCK, actor=PERFORMER), Accepted
-    )
-    assert isinstance(
-        worklist.change_state(uid, "COMPLETED", transaction_uid=LOCK, actor=PERFORMER), Accepted
-    )
-    return uid
 
 
 def test_a_study_is_complete_after_the_quiet_period_and_not_before(bed: TestBed) -> None:
@@ -301,58 +185,6 @@ def test_while_the_database_is_away_no_try_leaves_an_object_behind(tmp_path: Pat
     bed.database.close()
 
 
-@pytest.mark.peers
-def test_a_report_that_begins_a_study_beside_an_image_takes_no_deadline_away(
-    tmp_path: Path, postgresql_dsn: str
-) -> None:
-    bed = make_service(tmp_path, postgresql_dsn)
-    image = read_header(_file(tmp_path, ct(1)))
-    assert isinstance(image, InstanceHeader)
-    begun = after_instance(None, image, now=bed.clock(), quiet_period=QUIET)
-    assert begun is not None
-    with ThreadPoolExecutor() as pool:
-        with bed.database.write() as connection:
-            assert add_study(connection, begun, patient_id="P1", accession_number="A1")
-            report = pool.submit(bed.receive, sr_and_seg()[0])
-            wait_until(lambda: _is_anyone_waiting(bed), "the report waits for the study")
-        assert isinstance(report.result(), Accepted)
-    assert bed.service.scheduler.next_deadline() == bed.clock() + QUIET
-    bed.database.close()
-
-
-@pytest.mark.peers
-def test_an_order_is_canceled_with_the_work_that_is_just_being_made_of_it(
-    tmp_path: Path, postgresql_dsn: str
-) -> None:
-    bed = make_service(tmp_path, postgresql_dsn)
-    order(bed)
-    for number in (1, 2):
-        bed.receive(ct(number))
-    with ThreadPoolExecutor() as pool:
-        with bed.database.write() as connection:  # the last thing a completion writes is its workitem
-            connection.execute(text("LOCK TABLE workitem IN SHARE MODE"))
-            completing = pool.submit(complete, bed)
-            wait_until(lambda: _is_anyone_waiting(bed), "the completion waits")
-            canceling = pool.submit(order, bed, replace(ORDER, control=OrderControl.CANCEL), "M2")
-            wait_until(lambda: _is_anyone_waiting(bed, 2), "the cancelation waits for the completion")
-        completing.result()
-        assert isinstance(canceling.result(), Accepted)
-    assert workitem(bed).state == "CANCELED"
-    bed.database.close()
-
-
-def _file(folder: Path, content: bytes) -> Path:
-    path = folder / "one.dcm"
-    path.write_bytes(content)
-    return path
-
-
-def _is_anyone_waiting(bed: TestBed, number: int = 1) -> bool:
-    with bed.database.read() as connection:
-        waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
-        return int(connection.execute(text(waiting)).scalar_one()) >= number
-
-
 def test_a_late_image_reopens_the_study_and_replaces_waiting_work(bed: TestBed) -> None:
     for number in (1, 2):
         bed.receive(ct(number))
@@ -401,94 +233,11 @@ def test_zero_bytes_are_refused_and_leave_nothing(bed: TestBed) -> None:
     assert bed.service.story(STUDY) is None
 
 
-def test_completion_plans_each_delivery_once_and_tells_everything(bed: TestBed) -> None:
-    order(bed)
-    uid = run_to_completed(bed)
-    assert [(job.lane, job.state) for job in workitem(bed).deliveries] == [
-        (delivery_lane("pacs"), JobState.WAITING),
-        (delivery_lane("emr"), JobState.WAITING),
-    ]
-    assert [output.sop_instance_uid for output in workitem(bed).outputs] == [f"{STUDY}.8.1", f"{STUDY}.9.1"]
-    job = bed.service.claim_job(delivery_lane("pacs"), worker="w", lease=timedelta(minutes=1))
-    assert job is not None
-    assert bed.service.claim_job(delivery_lane("pacs"), worker="w", lease=timedelta(minutes=1)) is None
-    shipment = bed.service.shipment(job, "pacs")
-    assert [path.name for path in shipment.paths] == [f"{STUDY}.8.1.dcm", f"{STUDY}.9.1.dcm"]
-    assert shipment.order == ORDER
-    bed.service.delivered(job, "pacs", Receipt(summary="2 stored", sent_at=bed.clock()))
-    story = bed.service.story(STUDY)
-    assert story is not None
-    assert [event.type for event in story.events] == [
-        EventType.ORDER_RECEIVED,
-        EventType.STUDY_COMPLETE,
-        EventType.PROCESSING_STARTED,
-        EventType.PROCESSING_COMPLETED,
-        EventType.RESULTS_STORED,
-        EventType.EXPORTED,
-    ]
-    assert story.events[-1].instances == tuple(
-        (i.sop_class_uid, i.sop_instance_uid) for i in shipment.instances
-    )
-    assert {event.workitem_uid for event in story.events[2:]} == {uid}
-
-
 def test_results_do_not_reopen_the_study(bed: TestBed) -> None:
     run_to_completed(bed)
     story = bed.service.story(STUDY)
     assert story is not None
     assert story.study.state is StudyState.COMPLETE
-
-
-def test_a_failing_delivery_backs_off_and_a_hopeless_one_waits_for_a_person(bed: TestBed) -> None:
-    run_to_completed(bed)
-    lane = delivery_lane("emr")
-    waits = []
-    for _ in range(4):
-        job = bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1))
-        assert job is not None
-        waits.append((bed.service.try_later(job, "refused") - bed.clock()).total_seconds())
-        assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
-        bed.clock.pass_(waits[-1])
-    assert waits == [1, 2, 4, 8]
-    job = bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1))
-    assert job is not None
-    bed.service.hold(job, "will never work")
-    bed.clock.pass_(10_000)
-    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
-    assert bed.service.retry_held(job.key)
-    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
-
-
-def test_a_claimed_job_is_freed_by_a_restart_or_by_time(bed: TestBed) -> None:
-    run_to_completed(bed)
-    lane = delivery_lane("pacs")
-    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
-    bed.service.release_claims("another")
-    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
-    bed.service.release_claims("w")
-    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
-    bed.clock.pass_(61)
-    assert bed.service.claim_job(lane, worker="other", lease=timedelta(minutes=1)) is not None
-
-
-def test_events_are_told_in_order_even_if_the_first_must_wait(bed: TestBed) -> None:
-    run_to_completed(bed)
-    lane = event_lane("log")
-    first = bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1))
-    assert first is not None
-    bed.service.try_later(first, "down")
-    assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
-    bed.clock.pass_(1)
-    told = []
-    while job := bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)):
-        told.append(bed.service.event_of(job).type)
-        bed.service.told(job)
-    assert told == [
-        EventType.STUDY_COMPLETE,
-        EventType.PROCESSING_STARTED,
-        EventType.PROCESSING_COMPLETED,
-        EventType.RESULTS_STORED,
-    ]
 
 
 def test_search_finds_by_state_and_code_in_worklist_order(bed: TestBed) -> None:
@@ -555,48 +304,6 @@ rules:
     ]
     assert "Doe" not in caplog.text
     bed.database.close()
-
-
-def test_claiming_looks_at_no_job_that_is_done(tmp_path: Path) -> None:
-    bed = make_service(tmp_path)
-    with bed.database.write() as connection:
-        for lane in (delivery_lane("pacs"), event_lane("log")):
-            for number in range(3000):
-                kind = JobKind.DELIVER
-                plan_job(connection, key=f"{lane}:{number}", lane=lane, kind=kind, now=bed.clock())
-            connection.execute(text("UPDATE job SET state = 'DONE' WHERE lane = :lane"), {"lane": lane})
-            plan_job(connection, key=lane, lane=lane, kind=JobKind.DELIVER, now=bed.clock())
-    for lane in (delivery_lane("pacs"), event_lane("log")):
-        with bed.database.write() as connection:
-            looked = 0
-
-            def count() -> None:
-                nonlocal looked
-                looked += 1
-
-            raw: Any = connection.connection.driver_connection
-            raw.set_progress_handler(count, 1000)  # called for each 1000 steps of SQLite's machine
-            assert next_due(connection, lane) == bed.clock()
-            later = bed.clock() + timedelta(minutes=1)
-            job = claim_job(connection, lane, worker="w", now=bed.clock(), until=later)
-            raw.set_progress_handler(None, 0)
-        assert job is not None
-        assert job.key == lane
-        assert looked < 2
-    bed.database.close()
-
-
-def test_a_worker_that_took_too_long_does_not_undo_what_another_did(bed: TestBed) -> None:
-    run_to_completed(bed)
-    lane = delivery_lane("pacs")
-    slow = bed.service.claim_job(lane, worker="slow", lease=timedelta(minutes=1))
-    bed.clock.pass_(61)
-    quick = bed.service.claim_job(lane, worker="quick", lease=timedelta(minutes=1))
-    assert slow is not None
-    assert quick is not None
-    bed.service.delivered(quick, "pacs", Receipt(summary="2 stored", sent_at=bed.clock()))
-    bed.service.try_later(slow, "broken off")
-    assert [job.state for job in workitem(bed).deliveries if job.lane == lane] == [JobState.DONE]
 
 
 def test_a_store_that_fails_says_so_and_acknowledges_nothing(tmp_path: Path) -> None:
