@@ -145,8 +145,9 @@ class Intake:
         now = self._clock()
         try:
             with self._database.write() as connection:
-                if orders.is_known_message(connection, key):
-                    return Accepted(uid=key.control_id, warnings=(WarningCode.DUPLICATE,))
+                before = orders.known_message(connection, key)
+                if before is not None:
+                    return _repeated(before, raw, key)
                 keys = [orders.known_order_key(connection, order) for order in received]
                 faults = tuple(
                     Fault(f"ORC[{index}]-2", "no such order to change or cancel")
@@ -158,8 +159,9 @@ class Intake:
                 orders.add_message(connection, key, raw, now)
                 for order, known in zip(received, keys, strict=True):
                     self._apply_order(connection, order, known or orders.order_key(order), key, actor, now)
-        except ConflictError:
-            return Accepted(uid=key.control_id, warnings=(WarningCode.DUPLICATE,))
+        except ConflictError:  # the same message on another connection just now
+            with self._database.read() as connection:
+                return _repeated(orders.known_message(connection, key) or b"", raw, key)
         self._wake()
         _LOG.info("order message committed", extra={"action": "order.received", "orders": len(received)})
         return Accepted(uid=key.control_id)
@@ -182,6 +184,7 @@ class Intake:
                 )
         else:
             orders.put_order(connection, order, order_key, status=orders.OrderStatus.ACTIVE, now=now)
+            studies.look_again(connection, order, now)
         event = OperationalEvent(
             key=f"order:{key.sending_application}:{key.sending_facility}:{key.control_id}:{order_key}",
             type=EventType.EXAM_CANCELLED if canceling else EventType.ORDER_RECEIVED,
@@ -233,6 +236,21 @@ class Intake:
             self._wake()  # a deadline where there was none; one that moves back needs no look
         _LOG.info("instance committed", extra={"action": "instance.received", "uid": header.sop_instance_uid})
         return Accepted(uid=header.sop_instance_uid)
+
+
+def _repeated(before: bytes, raw: bytes, key: MessageKey) -> Accepted | Refused:
+    """Accept the same message again; refuse another one under a used control id, for it would be lost."""
+    if _without_time(before) == _without_time(raw):
+        return Accepted(uid=key.control_id, warnings=(WarningCode.DUPLICATE,))
+    fault = Fault("MSH-10", "this control id was used for another message; send it under a new one")
+    return Refused(RefusalCode.DUPLICATE_INSTANCE, (fault,))
+
+
+def _without_time(raw: bytes) -> bytes:
+    """The message without MSH-7: a sender may write the time anew when it repeats one."""
+    header, separator, rest = raw.replace(b"\r\n", b"\r").replace(b"\n", b"\r").partition(b"\r")
+    fields = header.split(header[3:4]) if len(header) > 3 else [header]
+    return b"|".join(fields[:6] + fields[7:]) + separator + rest.rstrip(b"\r")
 
 
 def _instance(header: InstanceHeader, path: str, size: int, now: datetime) -> Instance:

@@ -27,7 +27,7 @@ from task_manager.rules.model import Rule, RuleSet
 from task_manager.store import jobs, orders, studies, workitems
 from task_manager.store.database import Connection, Database
 from task_manager.store.workitems import Origin
-from task_manager.study.assembly import is_complete
+from task_manager.study.assembly import is_complete, patient_ids
 from task_manager.study.model import Evidence, Instance, Study, StudyState
 from task_manager.workitem.aiw_i import InferenceRequest, inference_workitem
 from task_manager.workitem.commands import Create
@@ -181,9 +181,32 @@ class Scheduler:
         explanations = evaluate(self._rules, study, order)
         contents = [(explanation.rule, to_json(explanation)) for explanation in explanations]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
+        if not self._may_schedule(connection, study, order, accession_number, patient_id):
+            return
         for rule, explanation in zip(self._rules.rules, explanations, strict=True):
             if explanation.matched:
                 self._schedule(connection, study, order, key, rule, explanation, now)
+
+    def _may_schedule(
+        self,
+        connection: Connection,
+        study: Study,
+        order: Order | None,
+        accession_number: str,
+        patient_id: str,
+    ) -> bool:
+        """Whether a matching rule may cause work: not for two patients at once, nor for a revoked order."""
+        if len(patient_ids(study)) > 1:
+            _LOG.error("images of several patients in one study", extra={"action": "study.several_patients"})
+            return False
+        revoked = order is None and orders.order_of_study(
+            connection,
+            study_instance_uid=study.study_instance_uid,
+            accession_number=accession_number,
+            patient_id=patient_id,
+            revoked=True,
+        )
+        return not revoked
 
     def _schedule(
         self,
@@ -207,7 +230,8 @@ class Scheduler:
             series_instance_uids=explanation.selected_series,
         )
         digest = _input_digest(app, instances)
-        if self._already_asked(connection, study, rule, digest, now):
+        order_digest = _order_digest(order)
+        if self._already_asked(connection, study, rule, (digest, order_digest), now):
             return
         request = self._request(study, order, rule, app, instances, now)
         uid = derived_uid("workitem", study.study_instance_uid, str(study.revision), rule.name, digest)
@@ -215,6 +239,7 @@ class Scheduler:
             rule=rule.name,
             order_key=order_key,
             input_digest=digest,
+            order_digest=order_digest,
             destinations=rule.destinations or self._destinations,
         )
         outcome = self._worklist.create_within(
@@ -231,19 +256,24 @@ class Scheduler:
             )
 
     def _already_asked(
-        self, connection: Connection, study: Study, rule: Rule, digest: str, now: datetime
+        self, connection: Connection, study: Study, rule: Rule, digests: tuple[str, str], now: datetime
     ) -> bool:
-        """Whether the same work was asked for before; one waiting with older inputs is withdrawn."""
+        """Whether the same work was asked for; what waits with older inputs or order is withdrawn."""
         asked = False
         for workitem, origin in workitems.workitems_of_study(connection, study.study_instance_uid):
-            if origin.rule != rule.name:
+            if origin.rule != rule.name or workitem.state is ProcedureStepState.CANCELED:
                 continue
-            if origin.input_digest == digest and workitem.state is not ProcedureStepState.CANCELED:
-                asked = True
-            elif workitem.state is ProcedureStepState.SCHEDULED:
+            waiting = workitem.state is ProcedureStepState.SCHEDULED
+            if waiting and (origin.input_digest, origin.order_digest) != digests:
                 self._worklist.cancel_unstarted(
-                    connection, workitem.uid, reason="superseded by a newer revision", actor=WORKER, now=now
+                    connection,
+                    workitem.uid,
+                    reason="superseded by newer images or order",
+                    actor=WORKER,
+                    now=now,
                 )
+            elif origin.input_digest == digests[0]:
+                asked = True
         return asked
 
     def _request(
@@ -276,3 +306,7 @@ def _input_digest(app: AppOffer, instances: Sequence[Instance]) -> str:
     for uid in sorted(instance.sop_instance_uid for instance in instances):
         digest.update(uid.encode() + b"\0")
     return digest.hexdigest()
+
+
+def _order_digest(order: Order | None) -> str:
+    return hashlib.sha256(repr(order).encode()).hexdigest() if order else ""

@@ -34,7 +34,10 @@ class OrderStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkitemStory:
-    """One workitem: its states with times, its outputs and its deliveries."""
+    """One workitem: its states with times, its outputs and its deliveries.
+
+    `missing_outputs` counts the results it names that were never stored here; they are not delivered.
+    """
 
     uid: str
     rule: str
@@ -44,6 +47,7 @@ class WorkitemStory:
     reason: str
     progress: str
     outputs: tuple[Instance, ...]
+    missing_outputs: int
     deliveries: tuple[Job, ...]
 
 
@@ -121,6 +125,7 @@ def _workitem_story(connection: Connection, workitem: Workitem, origin: workitem
         reason=dicom_json.text(first, "ReasonForCancellation"),
         progress=dicom_json.text(first, "ProcedureStepProgress"),
         outputs=ship_order(stored),
+        missing_outputs=len(outputs) - len(stored),
         deliveries=tuple(jobs.jobs_of_workitem(connection, workitem.uid)),
     )
 

@@ -12,6 +12,7 @@ from profiles.uids import is_uid
 from task_manager.rules.explain import render
 from task_manager.store.database import Database
 from task_manager.story import StudyStory, WorkitemStory, study_story
+from task_manager.study.assembly import patient_ids
 from task_manager.study.model import StudyState
 
 
@@ -57,6 +58,9 @@ def _study_lines(story: StudyStory) -> list[str]:
         )
     elif study.deadline_at:
         lines.append(f"  receiving  counts as complete at {_at(study.deadline_at)} if nothing more comes")
+    patients = len(patient_ids(study))
+    if patients > 1:
+        lines.append(f"  ! images of {patients} patients under this UID: nothing is scheduled")
     if story.order is None:
         lines.append("  order      none joined (by Study Instance UID, or accession number and patient)")
     else:
@@ -79,7 +83,8 @@ def _rule_lines(story: StudyStory) -> list[str]:
 
 def _work_lines(story: StudyStory) -> list[str]:
     if not story.workitems:
-        return ["", "No workitem was created."]
+        revoked = story.order is not None and story.order.status == "REVOKED"
+        return ["", "No workitem was created" + (": the order is revoked." if revoked else ".")]
     return ["", "Workitems", *(line for workitem in story.workitems for line in _workitem_lines(workitem))]
 
 
@@ -91,6 +96,8 @@ def _workitem_lines(workitem: WorkitemStory) -> list[str]:
     lines.extend(
         f"    result {output.sop_class_uid} {output.sop_instance_uid}" for output in workitem.outputs
     )
+    if workitem.missing_outputs:
+        lines.append(f"    ! {workitem.missing_outputs} results it names were never stored here")
     for job in workitem.deliveries:
         done = f" {_at(job.done_at)} {job.summary}" if job.done_at else ""
         trouble = f" (attempt {job.attempts}: {job.last_error})" if job.last_error else ""

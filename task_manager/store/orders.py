@@ -32,14 +32,15 @@ def order_key(order: Order) -> str:
     return order.placer_order_number or order.filler_order_number or order.accession_number
 
 
-def is_known_message(connection: Connection, key: MessageKey) -> bool:
-    """Whether a message with this key was committed before."""
-    statement = select(_MESSAGE.c.control_id).where(
+def known_message(connection: Connection, key: MessageKey) -> bytes | None:
+    """The bytes of the message that was committed with this key; None if none was."""
+    statement = select(_MESSAGE.c.raw).where(
         _MESSAGE.c.sending_application == key.sending_application,
         _MESSAGE.c.sending_facility == key.sending_facility,
         _MESSAGE.c.control_id == key.control_id,
     )
-    return connection.execute(statement).first() is not None
+    found = connection.execute(statement).scalar()
+    return None if found is None else bytes(found)
 
 
 def add_message(connection: Connection, key: MessageKey, raw: bytes, now: datetime) -> None:

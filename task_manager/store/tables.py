@@ -192,6 +192,7 @@ class WorkitemRow(Table, table=True):
     rule: str = ""
     order_key: str = ""
     input_digest: str = ""
+    order_digest: str = ""
     destinations: str = ""
     created_at: datetime = Field(sa_column=_time())
     modified_at: datetime = Field(sa_column=_time())

@@ -29,12 +29,14 @@ _REPORT = METADATA.tables["workitem_report"]
 class Origin:
     """What made a workitem, beside its attributes; empty for one created by a peer.
 
-    `input_digest` tells whether a later revision of the study would ask for the same work again.
+    `input_digest` tells whether a later revision of the study would ask for the same work again,
+    `order_digest` whether the order has changed since.
     """
 
     rule: str = ""
     order_key: str = ""
     input_digest: str = ""
+    order_digest: str = ""
     destinations: tuple[str, ...] = ()
 
 
@@ -50,6 +52,7 @@ def add_workitem(
             rule=origin.rule,
             order_key=origin.order_key,
             input_digest=origin.input_digest,
+            order_digest=origin.order_digest,
             destinations=",".join(origin.destinations),
             created_at=workitem.created_at,
         )
@@ -79,13 +82,18 @@ def origin_of(connection: Connection, uid: str) -> Origin:
     """What made a workitem."""
     row = connection.execute(
         select(
-            _WORKITEM.c.rule, _WORKITEM.c.order_key, _WORKITEM.c.input_digest, _WORKITEM.c.destinations
+            _WORKITEM.c.rule,
+            _WORKITEM.c.order_key,
+            _WORKITEM.c.input_digest,
+            _WORKITEM.c.order_digest,
+            _WORKITEM.c.destinations,
         ).where(_WORKITEM.c.uid == uid)
     ).one()
     return Origin(
         rule=row.rule,
         order_key=row.order_key,
         input_digest=row.input_digest,
+        order_digest=row.order_digest,
         destinations=tuple(name for name in row.destinations.split(",") if name),
     )
 
@@ -122,6 +130,7 @@ def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[
                 rule=row.rule,
                 order_key=row.order_key,
                 input_digest=row.input_digest,
+                order_digest=row.order_digest,
                 destinations=tuple(name for name in row.destinations.split(",") if name),
             ),
         )

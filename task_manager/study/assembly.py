@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from profiles.dicom_json import DicomJson, tag_key
+from profiles.dicom_json import DicomJson, tag_key, text
 from task_manager.study.model import Evidence, InstanceHeader, Study, StudyState
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -88,6 +88,11 @@ def is_complete(study: Study, now: datetime) -> Evidence | None:
     if study.state is not StudyState.RECEIVING or study.deadline_at is None or now < study.deadline_at:
         return None
     return Evidence.QUIET_PERIOD
+
+
+def patient_ids(study: Study) -> frozenset[str]:
+    """The Patient IDs that the series of a study carry; more than one is a mistake for a person to mend."""
+    return frozenset(text(series.attributes, "PatientID") for series in study.series)
 
 
 def after_instance(

@@ -166,6 +166,7 @@ def upgrade() -> None:
         sa.Column("rule", sa.String(), nullable=False),
         sa.Column("order_key", sa.String(), nullable=False),
         sa.Column("input_digest", sa.String(), nullable=False),
+        sa.Column("order_digest", sa.String(), nullable=False),
         sa.Column("destinations", sa.String(), nullable=False),
         sa.Column("created_at", sa.String(length=27), nullable=False),
         sa.Column("modified_at", sa.String(length=27), nullable=False),
