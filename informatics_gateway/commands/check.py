@@ -44,9 +44,7 @@ def check_config(config: Path | None) -> None:
     )
     for destination in settings.destinations:
         OUT.print(f"  destination {destination.name} ({destination.kind})", markup=False)
-    OUT.print(
-        f"Next: {program()} serve" + (f" --config {config}" if config else ""), markup=False, soft_wrap=True
-    )
+    OUT.print(f"Next: {program()} serve" + (f" --config {config}" if config else ""), markup=False)
 
 
 def doctor(data: Path, config: Path | None) -> None:
@@ -68,7 +66,7 @@ def doctor(data: Path, config: Path | None) -> None:
             unfit.append(name)
     if unfit:
         fail(f"Mend: {', '.join(unfit)}", status=1)
-    OUT.print(f"Fit. Next: {program()} serve", markup=False, soft_wrap=True)
+    OUT.print(f"Fit. Next: {program()} serve", markup=False)
 
 
 def _folder(data: Path) -> str:

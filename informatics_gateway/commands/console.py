@@ -10,15 +10,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fail(headline: str, *lines: str, status: int = 2) -> NoReturn:
     """Tell what is wrong, one fault a line, and exit with `status`."""
     ERR.print(headline, style="bold red", markup=False)
     for line in lines:
-        ERR.print(f"  {line}", markup=False, soft_wrap=True)
+        ERR.print(f"  {line}", markup=False)
     sys.exit(status)
 
 

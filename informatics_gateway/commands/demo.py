@@ -251,7 +251,6 @@ def _keep(addresses: DemoAddresses, system: DemoSystem, work: Path) -> None:
         f"archive {addresses.archive_web}, EMR {addresses.emr}\n"
         f"log {system.airway_log}. Stop with Ctrl-C.",
         markup=False,
-        soft_wrap=True,
     )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

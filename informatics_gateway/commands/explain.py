@@ -34,7 +34,7 @@ def explain(study_instance_uid: str, data: Path, config: Path | None) -> None:
             "This study was never received. Was it sent to this Airway? See its log for refused instances.",
             status=1,
         )
-    OUT.print(story_text(story), markup=False, soft_wrap=True)
+    OUT.print(story_text(story), markup=False)
 
 
 def story_text(story: StudyStory) -> str:

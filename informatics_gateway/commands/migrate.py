@@ -19,6 +19,4 @@ def migrate(data: Path, config: Path | None) -> None:
         database.migrate()
     finally:
         database.close()
-    OUT.print(
-        f"The database has the schema of this release. Next: {program()} serve", markup=False, soft_wrap=True
-    )
+    OUT.print(f"The database has the schema of this release. Next: {program()} serve", markup=False)

@@ -91,4 +91,4 @@ def _send_images(paths: Sequence[Path], host: str, port: int, *, called: str, ca
     for line in skipped:
         OUT.print(f"  {line}", markup=False)
     for uid in summary.study_instance_uids:
-        OUT.print(f"Next: {program()} explain {uid}", markup=False, soft_wrap=True)
+        OUT.print(f"Next: {program()} explain {uid}", markup=False)

@@ -53,6 +53,8 @@ def store_bytes(peer: Any, sop_instance_uid: str, data_set: bytes) -> Any:
         _, response = peer.dimse.get_msg(block=True)
     finally:
         peer._reactor_checkpoint.set()
+        while peer._is_paused:  # the next request must not take an old pause for its own
+            time.sleep(0.001)
     return response
 
 
