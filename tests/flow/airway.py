@@ -21,6 +21,7 @@ from profiles.hl7.order_text import order_message
 from profiles.order import Order
 
 QUIET_S = 1.0
+SENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FINISH_S = 60.0
 
 
@@ -118,7 +119,7 @@ class RunningAirway:
     def send_order(self, order: Order, control_id: str) -> str:
         """Send an order over MLLP; the acknowledgement."""
         door = self.endpoints["hl7"]
-        raw = order_message(order, control_id=control_id, sent_at=datetime.now(UTC))
+        raw = order_message(order, control_id=control_id, sent_at=SENT_AT)
         return send_message(door["host"], door["port"], raw).decode()
 
     def story(self, study_instance_uid: str) -> dict[str, Any]:
