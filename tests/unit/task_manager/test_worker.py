@@ -90,8 +90,8 @@ def test_lanes_that_hang_share_the_time_to_stop(bed: TestBed) -> None:
         for _ in SINKS:
             assert sink.entered.acquire(timeout=10)
         began = time.monotonic()
-        running.stop(timeout_s=1.0)
-        assert time.monotonic() - began < 1.8
+        running.stop(timeout_s=2.0)
+        assert time.monotonic() - began < 3.8  # one after the other would take 4
     finally:
         sink.let_go.set()
         running.stop()

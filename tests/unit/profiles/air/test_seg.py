@@ -272,7 +272,7 @@ def test_200_slices_of_512_take_seconds() -> None:
         mask[20:180, 100:400, 20 + 160 * seed : 160 + 160 * seed] = True
         regions.append(make_region(mask, f"Region {seed}"))
     analysis = make_analysis(sources, regions)
-    start = time.perf_counter()
+    start = time.process_time()
     assert encode_segmentation(analysis, CONTEXT, sources) is not None
     # About 1 s on an idle core; the limit leaves room for a machine that does other things.
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 20

@@ -358,7 +358,7 @@ def test_200_images_take_seconds() -> None:
     mask[50:150, 100:400, 100:400] = True
     analysis = make_analysis(sources, [make_region(mask, "R")])
     segmentation = encode_segmentation(analysis, CONTEXT, sources)
-    start = time.perf_counter()
+    start = time.process_time()
     encode_report(analysis, CONTEXT, sources, segmentation)
     # About 0.5 s on an idle core; the limit leaves room for a machine that does other things.
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 20

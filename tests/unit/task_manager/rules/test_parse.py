@@ -156,9 +156,9 @@ def test_a_billion_laughs_cost_nothing() -> None:
     laughs = "\n".join(
         ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     )
-    started = time.monotonic()
+    started = time.process_time()
     assert "anchors and aliases" in faults(laughs)[0]
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 10
 
 
 def test_folder_is_read_in_order_of_names(tmp_path: Path) -> None:

@@ -81,6 +81,6 @@ def test_refused(pattern: str, said: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["(a*)*b", "(a|a)*b", "(a?){60}a{60}c", ".*.*.*.*.*.*x"])
 def test_time_is_bounded_where_backtracking_explodes(pattern: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert not compiled(pattern)("a" * 1024)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
