@@ -51,9 +51,9 @@ class BreakingSink:
         self.sent = 0
 
     def send(self, event: OperationalEvent) -> None:
-        self.sent += 1
-        if self.sent == 1:
+        if self.sent == 0:
             rename_jobs(self.folder, "job", "job_away")
+        self.sent += 1
 
 
 class HangingSink:
@@ -68,12 +68,15 @@ class HangingSink:
         self.let_go.wait(20)
 
 
-def test_a_job_whose_end_could_not_be_recorded_is_done_again_at_once(tmp_path: Path, bed: TestBed) -> None:
+def test_a_job_whose_end_could_not_be_recorded_is_done_again_at_once(
+    tmp_path: Path, bed: TestBed, caplog: pytest.LogCaptureFixture
+) -> None:
     sink = BreakingSink(tmp_path)
     running = Worker(bed.service, {}, {"log": sink}, name="here", clock=bed.clock)
     running.start()
     try:
         wait_until(lambda: sink.sent == 1, "the event is sent")
+        wait_until(lambda: "store failed" in caplog.text, "recording its end fails")
         rename_jobs(tmp_path, "job_away", "job")
         wait_until(lambda: sink.sent == 2, "the event is sent again, long before its claim runs out")
         wait_until(lambda: bed.service.next_due("events/log") is None, "the job is done")
