@@ -6,13 +6,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats records; facts given as ``extra`` become keys of their own."""
+    """Formats records; facts given as ``extra`` become keys of their own.
+
+    An exception is told by kind and places only: its text may hold values of a patient.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON."""
@@ -23,8 +28,11 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
-        if record.exc_info:
-            document["exception"] = self.formatException(record.exc_info)
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            frames = traceback.extract_tb(error.__traceback__)[-5:]
+            places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+            document["exception"] = {"error": type(error).__name__, "where": places}
         return json.dumps(document, ensure_ascii=False, default=str)
 
 
