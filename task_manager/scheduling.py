@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 
 from profiles import dicom_json
 from profiles.codes import Code
-from profiles.order import Order, Priority
+from profiles.order import Order
 from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Refused
-from task_manager.rules.evaluate import evaluate
+from task_manager.rules.evaluate import effective_priority, evaluate
 from task_manager.rules.explain import RuleExplanation, to_json
 from task_manager.rules.model import Rule, RuleSet
 from task_manager.store import jobs, orders, studies, workitems
@@ -290,7 +290,7 @@ class Scheduler:
             worklist_label=app.label,
             code=app.code,
             station_ae=app.station_ae,
-            priority=rule.priority or (order.priority if order else Priority.MEDIUM),
+            priority=effective_priority(rule, order),
             study=study,
             order=order,
             instances=tuple(instances),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
+from profiles.ups.references import listed_instances
 from task_manager.study.model import Instance
 
 _SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88."
@@ -14,14 +15,10 @@ _SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88."
 
 def output_sop_instance_uids(attributes: DicomJson) -> tuple[str, ...]:
     """SOP Instance UIDs in the workitem's Output Information Sequence (PS3.3 C.30.3), in its order."""
-    uids: list[str] = []
-    for performed in dicom_json.items(attributes, "UnifiedProcedureStepPerformedProcedureSequence"):
-        for output in dicom_json.items(performed, "OutputInformationSequence"):
-            for reference in dicom_json.items(output, "ReferencedSOPSequence"):
-                uid = dicom_json.text(reference, "ReferencedSOPInstanceUID")
-                if uid and uid not in uids:
-                    uids.append(uid)
-    return tuple(uids)
+    performed = dicom_json.items(attributes, "UnifiedProcedureStepPerformedProcedureSequence")
+    outputs = [output for item in performed for output in dicom_json.items(item, "OutputInformationSequence")]
+    uids = (reference.sop_instance_uid for reference in listed_instances(outputs))
+    return tuple(dict.fromkeys(uid for uid in uids if uid))
 
 
 def is_report(sop_class_uid: str) -> bool:
