@@ -16,6 +16,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from profiles.order import Priority
+from task_manager.dispatch.model import Style
 
 
 class _Part(BaseModel):
@@ -135,12 +136,150 @@ class PerformerSettings(_Part):
     """DICOMweb base of the task manager; empty means this process."""
     station: AeTitle = "AIRWAY-PERF"
     """Its name: Performed Station Name of the results."""
+    style: Literal[Style.PULL, Style.TRIGGERED_PULL] = Style.TRIGGERED_PULL
+    """Whether it listens for events besides looking at the worklist."""
+    station_class: Annotated[str, Field(max_length=16)] = ""
+    """Class of stations it belongs to: takes what is assigned to it."""
+    organization: Annotated[str, Field(max_length=64)] = ""
+    """Organization it belongs to."""
     apps: tuple[Name, ...] = ()
     """Apps it runs; empty means all installed."""
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     """Pause between two looks at the worklist, seconds."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900.0
     """How long an app may run, seconds."""
+
+
+class PerformerPeer(_Part):
+    """A performer that workitems are assigned to: ours or anybody's (IHE AIW-I)."""
+
+    ae_title: AeTitle
+    """Its station name; assigned by Scheduled Station Name."""
+    style: Style = Style.PULL
+    """How it gets work: `pull`, `triggered_pull` or `push`."""
+    apps: tuple[Name, ...] = ()
+    """Apps whose workitems it performs; empty means all."""
+    by_name: bool = True
+    """Whether its station name is assigned; else only its class or organization."""
+    station_class: Annotated[str, Field(max_length=16)] = ""
+    """Assigned as Scheduled Station Class."""
+    organization: Annotated[str, Field(max_length=64)] = ""
+    """Assigned as Human Performer Organization."""
+    url: str = ""
+    """DICOMweb base of its own worklist; needed for push."""
+    token_file: Path | None = None
+    """File with a bearer token; https only."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    capacity: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Workitems assigned to it at a time; 0 sets no bound."""
+    poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Pause between two looks at a pushed workitem when no event comes, seconds."""
+
+
+class LeaseSettings(_Part):
+    """When a performer counts as lost, and how often its work is tried again."""
+
+    silence_s: Annotated[float, Field(gt=0, le=604_800)] = 900.0
+    """How long the holder of a workitem may be silent, seconds."""
+    run_s: Annotated[float, Field(gt=0, le=604_800)] = 7200.0
+    """How long it may work in all, seconds."""
+    tries: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often work is tried before it waits for a person."""
+
+
+class RetentionSettings(_Part):
+    """How long what is finished is kept."""
+
+    workitems_h: Annotated[float, Field(ge=24, le=87_600)] = 720.0
+    """Final workitems, hours; at least 24 (IHE RAD TF-2 4.85.4.1.3), and longer while locked."""
+    reports_h: Annotated[float, Field(ge=1, le=8760)] = 168.0
+    """Event reports for watchers that are away, hours."""
+    jobs_h: Annotated[float, Field(ge=1, le=87_600)] = 720.0
+    """Finished deliveries, hours."""
+
+
+class SubscriptionSettings(_Part):
+    """Watchers of workitems."""
+
+    most_pending: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Event reports kept for one watcher that is away; beyond it is told to look at the worklist."""
+    deletion_locks: bool = True
+    """Whether watchers may keep final workitems from being deleted."""
+    fallback: tuple[AeTitle, ...] = ()
+    """Peers that are told of restarts without any subscription (PS3.4 CC.2.4.3)."""
+
+
+class Archive(_Part):
+    """Where to ask whether inputs are available: a DICOMweb base, or a peer by AE title."""
+
+    name: Name
+    """What it is called in logs and explanations."""
+    url: str = ""
+    """DICOMweb base to be asked by QIDO-RS."""
+    ae_title: str = ""
+    """A peer of `gateway.peers` to be asked by C-FIND."""
+    token_file: Path | None = None
+    """File with a bearer token; https only."""
+
+
+class ReadinessSettings(_Part):
+    """How inputs of workitems that are not yet available become so."""
+
+    archives: tuple[Archive, ...] = ()
+    """Asked in this order."""
+    poll_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Pause between two questions, seconds."""
+    give_up_h: Annotated[float, Field(gt=0, le=8760)] = 72.0
+    """When a workitem whose inputs never came is canceled, hours after its create."""
+
+
+class ManagerSettings(_Part):
+    """How the task manager runs the worklist."""
+
+    performers: tuple[PerformerPeer, ...] = ()
+    """Performers that work is assigned to; none leaves all workitems open to all."""
+    leases: LeaseSettings = LeaseSettings()
+    """Lost performers."""
+    retention: RetentionSettings = RetentionSettings()
+    """How long things are kept."""
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
+    """Watchers."""
+    readiness: ReadinessSettings = ReadinessSettings()
+    """Inputs that are not yet there."""
+
+
+class CodeSettings(_Part):
+    """A coded concept."""
+
+    value: Annotated[str, Field(min_length=1, max_length=16)]
+    """Code Value."""
+    scheme: Annotated[str, Field(min_length=1, max_length=16)]
+    """Coding Scheme Designator."""
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+    """Code Meaning."""
+
+
+class VerificationSettings(_Part):
+    """Results go to a reviewer first (IHE AIW-I 50.4.2.6)."""
+
+    code: CodeSettings = CodeSettings(value="110007", scheme="DCM", meaning="Report Verification")
+    """Scheduled Workitem Code of the review."""
+    station: str = ""
+    """Station name it is assigned to."""
+    station_class: str = ""
+    """Station class it is assigned to."""
+    organization: str = ""
+    """Organization it is assigned to."""
+
+
+class AppSettings(_Part):
+    """What this site sets for one app, over its manifest."""
+
+    leases: LeaseSettings | None = None
+    """Its own limits."""
+    verification: VerificationSettings | None = None
+    """Review its results before they are delivered."""
 
 
 class DicomDestination(_Part):
@@ -280,6 +419,10 @@ class Settings(_Part):
     """The doors."""
     study: StudySettings = StudySettings()
     """When a study is complete."""
+    manager: ManagerSettings = ManagerSettings()
+    """The worklist."""
+    apps: dict[Name, AppSettings] = {}
+    """App to what this site sets for it."""
     performer: PerformerSettings = PerformerSettings()
     """The local performer."""
     destinations: tuple[Destination, ...] = ()

@@ -25,6 +25,9 @@ class Operation(StrEnum):
     UPDATE = "update"
     CHANGE_STATE = "change_state"
     CANCEL = "cancel"
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    SUSPEND = "suspend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,12 @@ STATUSES: Mapping[R, WireStatus] = {
         text_by_operation={Operation.CANCEL: "Performer chooses not to cancel."},
     ),
     R.UNSUPPORTED_MATCHING: WireStatus(dimse=0xA900, http=400, hl7=("AE", "207")),
+    R.NO_LONGER_HERE: WireStatus(dimse=0xC307, http=410, hl7=("AE", "204"), text_by_operation=_UNCLAIMED),
+    R.NOT_SUBSCRIBED: WireStatus(dimse=0xC307, http=404, hl7=("AE", "204")),
+    R.UNKNOWN_RECEIVING_AE: WireStatus(dimse=0xC308, http=404, hl7=("AE", "204")),
+    R.NOT_APPROPRIATE: WireStatus(dimse=0xC314, http=400, hl7=("AE", "207")),
+    R.EVENTS_NOT_SUPPORTED: WireStatus(dimse=0xC315, http=403, hl7=("AE", "207")),
+    R.NOT_AUTHORIZED: WireStatus(dimse=0x0124, http=403, hl7=("AE", "207")),
     R.UNKNOWN_ORDER: WireStatus(dimse=0x0112, http=404, hl7=("AE", "204")),
     R.UNSUPPORTED_MESSAGE: WireStatus(dimse=0x0211, http=415, hl7=("AR", "200")),
 }
@@ -159,6 +168,9 @@ WARNINGS: Mapping[W, WireWarning] = {
             Operation.CREATE: "The Workitem was created with modifications.",
             Operation.UPDATE: "The Workitem was updated with modifications.",
         },
+    ),
+    W.LOCK_NOT_GRANTED: WireWarning(
+        dimse=0xB301, text_by_operation={Operation.SUBSCRIBE: "Deletion Lock not granted."}
     ),
     W.ATTRIBUTES_IGNORED: WireWarning(
         dimse=0x0001,

@@ -40,6 +40,12 @@ class RefusalCode(StrEnum):
     PERFORMER_NOT_CONTACTABLE = "performer-not-contactable"  # C312
     PERFORMER_WILL_NOT_CANCEL = "performer-will-not-cancel"  # C313
     UNSUPPORTED_MATCHING = "unsupported-matching"  # a search key that cannot be matched
+    NO_LONGER_HERE = "no-longer-here"  # C307, known to have been deleted: 410
+    NOT_SUBSCRIBED = "not-subscribed"  # unsubscribe or suspend without a subscription
+    UNKNOWN_RECEIVING_AE = "unknown-receiving-ae"  # C308
+    NOT_APPROPRIATE = "not-appropriate"  # C314, the action is not for this instance
+    EVENTS_NOT_SUPPORTED = "events-not-supported"  # C315
+    NOT_AUTHORIZED = "not-authorized"  # 0124
     # Orders
     UNKNOWN_ORDER = "unknown-order"  # ERR 204
     UNSUPPORTED_MESSAGE = "unsupported-message"  # ERR 200, 201, 203
@@ -51,6 +57,7 @@ class WarningCode(StrEnum):
     ALREADY_CANCELED = "already-canceled"  # B304
     ALREADY_COMPLETED = "already-completed"  # B306
     COERCED = "coerced"  # B300, created or set with modifications
+    LOCK_NOT_GRANTED = "lock-not-granted"  # B301
     ATTRIBUTES_IGNORED = "attributes-ignored"  # 0001
     DUPLICATE = "duplicate"  # the same thing was received before; nothing changed
     KEPT_APART = "kept-apart"  # same UID, other bytes: kept beside the first

@@ -8,6 +8,7 @@ object store; the worker calls deliverers. All are synchronous: HTTP handlers ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,10 @@ from profiles.dicom_json import DicomJson
 from profiles.order import MessageKey, Order
 from profiles.sole.events import OperationalEvent
 from task_manager.actor import Actor
+from task_manager.notices import Channel
 from task_manager.outcome import Accepted, Refused
 from task_manager.study.model import Instance
+from task_manager.workitem.commands import Command, Create
 
 
 class StagedObject(Protocol):
@@ -113,10 +116,44 @@ class WorkitemQuery:
     matching: DicomJson
     offset: int = 0
     limit: int = 100
+    returned: frozenset[str] | None = frozenset()
+    """Top-level tags wanted besides those always returned; None wants every attribute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPage:
+    """One page of a search.
+
+    Attributes
+    ----------
+    results
+        DICOM JSON objects as UTF-8 text, in worklist order, each with the attributes wanted.
+    remaining
+        How many more match after this page; counted no further than :data:`MOST_COUNTED`.
+    """
+
+    results: tuple[bytes, ...]
+    remaining: int
+
+
+MOST_COUNTED = 1000
+"""Further matches are counted to here: counting on would cost more than the search."""
 
 
 class Worklist(Protocol):
-    """What the UPS doors need: the eleven transactions come to these."""
+    """What the UPS doors need, besides :class:`Subscriptions`: the eleven transactions come to these.
+
+    The methods that return a Future answer when the change is durable; those without one wait for it.
+    """
+
+    def submit(self, uid: str, command: Create | Command, *, actor: Actor) -> Future[Accepted | Refused]:
+        """Create, Set, Change State or Request Cancel, by command (CC.2.5, 2.6, 2.1, 2.2)."""
+
+    def fetch(self, uid: str) -> Future[bytes | Refused]:
+        """UPS Get (CC.2.7) as DICOM JSON text: all attributes but the Transaction UID."""
+
+    def search(self, query: WorkitemQuery) -> SearchPage:
+        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
 
     def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """UPS Create (PS3.4 CC.2.5)."""
@@ -125,10 +162,7 @@ class Worklist(Protocol):
         """UPS Get (CC.2.7): all attributes but the Transaction UID."""
 
     def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
-        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
-
-    def count_workitems(self, matching: DicomJson) -> int:
-        """How many workitems match the keys; asked only when a search left some out (PS3.18 8.3.4.4.1)."""
+        """The results of `search` as data sets."""
 
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
@@ -140,6 +174,39 @@ class Worklist(Protocol):
 
     def request_cancel(self, uid: str, details: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """Request UPS Cancel (CC.2.2)."""
+
+
+class Subscriptions(Protocol):
+    """What the UPS doors need of subscriptions (PS3.4 CC.2.3, table CC.2.3-2).
+
+    `target` is a workitem UID or one of the two well-known ones. `channel` is how the receiving AE listens
+    from now on: that of the door which was asked.
+    """
+
+    def subscribe(
+        self,
+        target: str,
+        receiving_ae: str,
+        *,
+        deletion_lock: bool,
+        matching: DicomJson,
+        channel: Channel,
+        actor: Actor,
+    ) -> Accepted | Refused:
+        """Subscribe to Receive UPS Event Reports (action 3); `matching` only for the filtered target."""
+
+    def unsubscribe(self, target: str, receiving_ae: str, *, actor: Actor) -> Accepted | Refused:
+        """Unsubscribe from Receiving UPS Event Reports (action 4); globally, from everything."""
+
+    def suspend(self, target: str, receiving_ae: str, *, actor: Actor) -> Accepted | Refused:
+        """Suspend Global Subscription (action 5): workitems subscribed to stay so, new ones are not."""
+
+
+class AvailabilityIntake(Protocol):
+    """What the door of Instance Availability Notifications needs (PS3.4 R.3, IHE RAD-49)."""
+
+    def receive_availability(self, notification: DicomJson, *, actor: Actor) -> Accepted | Refused:
+        """Commit where instances are available, and only then accept; all faults are told at once."""
 
 
 class InstanceArchive(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Dialect, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Dialect, Index, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -48,6 +48,11 @@ class Table(SQLModel):
     """Base of the tables: one metadata for the migrations to compare with."""
 
     metadata = METADATA
+
+
+def _text() -> Any:
+    """A text column that a later release added: empty where the row is older."""
+    return Column(Text, nullable=False, server_default="")
 
 
 def _time(*, nullable: bool = False) -> Any:
@@ -161,11 +166,24 @@ class ExplanationRow(Table, table=True):
 
 
 class WorkitemRow(Table, table=True):
-    """A workitem: DICOM JSON as text, searched values as columns. `version` guards every change."""
+    """A workitem: DICOM JSON as text, searched values as columns. `version` guards every change.
+
+    `summary` holds what a search always returns, ready to be sent; empty in rows of the first release.
+    `claimed_by` to `lease_until` tell who performs it and until when they must be heard again; `tries`,
+    `rejected_by` and `attention` what dispatch has tried and why a person has to decide.
+    """
 
     __tablename__ = "workitem"
     __table_args__ = (
         Index("workitem_queue", "state", "code_value", "priority_rank", "scheduled_start", "created_at"),
+        Index("workitem_state", "state", "priority_rank", "scheduled_start", "created_at", "uid"),
+        Index("workitem_station", "station_name", "state", "priority_rank", "scheduled_start", "created_at"),
+        Index("workitem_sorted", "priority_rank", "scheduled_start", "created_at", "uid"),
+        Index("workitem_lease", "state", "lease_until"),
+        Index("workitem_expiry", "state", "expires_at"),
+        Index("workitem_readiness", "state", "readiness"),
+        Index("workitem_final", "final_at"),
+        Index("workitem_attention", "attention"),
         Index("workitem_study", "study_instance_uid"),
         Index("workitem_patient", "patient_id"),
         Index("workitem_accession", "accession_number"),
@@ -189,28 +207,133 @@ class WorkitemRow(Table, table=True):
     patient_id: str
     accession_number: str
     study_instance_uid: str
+    station_class: str = Field(default="", sa_column=_text())
+    organization: str = Field(default="", sa_column=_text())
+    summary: str = Field(default="", sa_column=_text())
     rule: str = ""
     order_key: str = ""
     input_digest: str = ""
     order_digest: str = ""
     destinations: str = ""
+    app: str = Field(default="", sa_column=_text())
+    tries: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
+    rejected_by: str = Field(default="", sa_column=_text())
+    attention: str = Field(default="", sa_column=_text())
+    claimed_by: str = Field(default="", sa_column=_text())
+    claimed_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    heard_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    lease_until: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    expires_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    final_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     created_at: datetime = Field(sa_column=_time())
     modified_at: datetime = Field(sa_column=_time())
 
 
 class WorkitemReportRow(Table, table=True):
-    """An event report of a workitem (PS3.4 CC.2.4), in the order they happened."""
+    """An event report of a workitem (PS3.4 CC.2.4): the journal that all watchers read from.
+
+    Identifiers grow in the order of the commits. An empty `receiving_ae` means all who are subscribed when it
+    is written; else only that one (the initial report of a subscription). Reports about the manager itself
+    (event 4) stand under the UID of the global subscription.
+    """
 
     __tablename__ = "workitem_report"
-    __table_args__ = (Index("report_workitem", "workitem_uid", "id"),)
+    __table_args__ = (Index("report_workitem", "workitem_uid", "id"), Index("report_time", "reported_at"))
 
     id: int | None = Field(default=None, primary_key=True)
     workitem_uid: str
+    receiving_ae: str = Field(default="", sa_column=_text())
     event_type: int
     state: str
     content: str = Field(sa_column=Column(Text, nullable=False))
     actor: str
     reported_at: datetime = Field(sa_column=_time())
+
+
+class SubscriptionRow(Table, table=True):
+    """An AE that is Subscribed to a workitem (PS3.4 CC.2.3-1); no row means Not Subscribed.
+
+    It is owed the reports of the workitem with a higher identifier than `from_report`.
+    """
+
+    __tablename__ = "subscription"
+    __table_args__ = (Index("subscription_ae", "receiving_ae"),)
+
+    workitem_uid: str = Field(primary_key=True, max_length=64)
+    receiving_ae: str = Field(primary_key=True, max_length=16)
+    deletion_lock: bool
+    from_report: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class GlobalSubscriptionRow(Table, table=True):
+    """An AE with a global (`filtered` false) or filtered global subscription; `matching` holds its keys."""
+
+    __tablename__ = "global_subscription"
+
+    receiving_ae: str = Field(primary_key=True, max_length=16)
+    filtered: bool = Field(primary_key=True)
+    deletion_lock: bool
+    matching: str = Field(default="", sa_column=_text())
+
+
+class ListenerRow(Table, table=True):
+    """How an AE listens (`websocket` or `dimse`) and the last report it was given.
+
+    `claimed_by` is the process that sends to a DIMSE listener, until `claimed_until`.
+    """
+
+    __tablename__ = "listener"
+
+    receiving_ae: str = Field(primary_key=True, max_length=16)
+    channel: str = Field(primary_key=True, max_length=16)
+    position: int = Field(sa_column=Column(BigInteger, nullable=False))
+    attempts: int = 0
+    due_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    claimed_by: str = ""
+    claimed_until: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    last_error: str = ""
+    heard_at: datetime = Field(sa_column=_time())
+
+
+class SubtaskRow(Table, table=True):
+    """What a workitem was handed on as: pushed to a performer, or split into inference and verification.
+
+    DICOM has no attribute for it (PS3.17 GGG.3.2), so the relation is kept here. `performer` names the
+    configured performer that manages a pushed child; a child without one is a workitem of this store.
+    """
+
+    __tablename__ = "subtask"
+    __table_args__ = (Index("subtask_child", "child_uid"),)
+
+    parent_uid: str = Field(primary_key=True, max_length=64)
+    child_uid: str = Field(primary_key=True, max_length=64)
+    role: str
+    performer: str = ""
+    state: str
+    created_at: datetime = Field(sa_column=_time())
+
+
+class PurgedWorkitemRow(Table, table=True):
+    """A workitem that was here and has been deleted: asked for, it is gone and not unknown."""
+
+    __tablename__ = "purged_workitem"
+
+    uid: str = Field(primary_key=True, max_length=64)
+    purged_at: datetime = Field(sa_column=_time())
+
+
+class AvailabilityRow(Table, table=True):
+    """Where an instance is available, as told by an Instance Availability Notification or an archive."""
+
+    __tablename__ = "availability"
+    __table_args__ = (Index("availability_told", "told_at"),)
+
+    sop_instance_uid: str = Field(primary_key=True, max_length=64)
+    source: str = Field(primary_key=True)
+    availability: str
+    retrieve_ae_title: str = ""
+    retrieve_url: str = Field(default="", sa_column=_text())
+    told_at: datetime = Field(sa_column=_time())
 
 
 class EventRow(Table, table=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from profiles.codes import Code
 from profiles.dicom_json import DicomJson
 
 
@@ -47,5 +48,26 @@ class RequestCancel:
     requesting_ae: str = ""
 
 
-Command = Update | ChangeState | RequestCancel
-"""What can be asked of a workitem that exists."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rearrange:
+    """The manager itself changes attributes (CC.2.6.3: it may, in any state): assignment, inputs, output.
+
+    No Transaction UID is asked for; no door makes one. State and identity cannot be changed with it.
+    """
+
+    changes: DicomJson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw:
+    """The manager itself cancels (CC.2.1.3): a performer gone silent, inputs that never came, expiry.
+
+    From SCHEDULED by way of IN PROGRESS; a final workitem stays as it is. `reason` is of CID 9300.
+    """
+
+    reason: Code
+    text: str
+
+
+Command = Update | ChangeState | RequestCancel | Rearrange | Withdraw
+"""What can be asked of a workitem that exists; the last two only by the manager itself."""

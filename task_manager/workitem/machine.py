@@ -33,7 +33,15 @@ from profiles.ups.states import (
 from profiles.ups.times import dicom_datetime
 from profiles.ups.values import fits
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
-from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
+from task_manager.workitem.commands import (
+    ChangeState,
+    Command,
+    Create,
+    Rearrange,
+    RequestCancel,
+    Update,
+    Withdraw,
+)
 from task_manager.workitem.model import RequestedCancel, Workitem
 from task_manager.workitem.validate import (
     checked_create,
@@ -161,6 +169,10 @@ def apply(workitem: Workitem | None, command: Command, *, now: datetime) -> Appl
             return _change_state(workitem, command, now)
         case RequestCancel():
             return _request_cancel(workitem, command, now)
+        case Rearrange():
+            return _rearrange(workitem, command, now)
+        case Withdraw():
+            return _withdraw(workitem, command, now)
 
 
 def _refused(status: int) -> Refused:
@@ -228,7 +240,19 @@ def _update(workitem: Workitem | None, command: Update, now: datetime) -> Applie
         return _refused(0xC301)
     if workitem.state is ProcedureStepState.SCHEDULED and command.transaction_uid:
         return _refused(0xC310)
-    changes = checked_update(command.changes)
+    outcome = _with_changes(workitem, command.changes, now)
+    if isinstance(outcome, Refused) or workitem.state is not ProcedureStepState.IN_PROGRESS:
+        return outcome
+    return replace(outcome, workitem=replace(outcome.workitem, heard_at=now))
+
+
+def _rearrange(workitem: Workitem | None, command: Rearrange, now: datetime) -> Applied | Refused:
+    """The manager's own changes keep the rules of the attributes, whatever the state."""
+    return _refused(0xC307) if workitem is None else _with_changes(workitem, command.changes, now)
+
+
+def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Applied | Refused:
+    changes = checked_update(wanted)
     if isinstance(changes, Refused):
         return changes
     before = workitem.attributes
@@ -271,6 +295,8 @@ def _change_state(workitem: Workitem | None, command: ChangeState, now: datetime
             claimed = replace(
                 _in_state(workitem, ProcedureStepState.IN_PROGRESS, now),
                 transaction_uid=command.transaction_uid,
+                claimed_at=now,
+                heard_at=now,
             )
             return _applied(claimed, [_state_report(claimed)])
         case Effect.COMPLETE:
@@ -346,3 +372,34 @@ def _request_cancel(workitem: Workitem | None, command: RequestCancel, now: date
     asked = replace(workitem, cancel_requested=request, modified_at=now, version=workitem.version + 1)
     payload = report.cancel_requested(asker, details)
     return _applied(asked, [_report(EventType.CANCEL_REQUESTED, asked, payload)], warning)
+
+
+def _withdraw(workitem: Workitem | None, command: Withdraw, now: datetime) -> Applied | Refused:
+    """Cancel by the manager's own decision (CC.2.1.3), with the reports a watcher of the table expects."""
+    if workitem is None:
+        return _refused(0xC307)
+    if workitem.state is ProcedureStepState.COMPLETED:
+        return _refused(0xC300)
+    if workitem.state is ProcedureStepState.CANCELED:
+        return _applied(workitem, (), WarningCode.ALREADY_CANCELED)
+    reports: list[StateReport] = []
+    started = workitem
+    if workitem.state is ProcedureStepState.SCHEDULED:
+        started = _in_state(workitem, ProcedureStepState.IN_PROGRESS, now)
+        reports.append(_state_report(started))
+    told = items(started.attributes, "ProcedureStepProgressInformationSequence")
+    item = merged(
+        [
+            {tag: value for tag, value in (told[0] if told else {}).items() if tag not in _REASON_TAGS},
+            element("ReasonForCancellation", command.text),
+            element("ProcedureStepDiscontinuationReasonCodeSequence", command.reason.to_json()),
+        ]
+    )
+    attributes = merged(
+        [started.attributes, element("ProcedureStepProgressInformationSequence", item)]
+    )
+    stated = _with_reason(replace(started, attributes=attributes), {}, now)
+    finished = _finish(stated, ProcedureStepState.CANCELED, now)
+    if isinstance(finished, Refused):
+        return finished
+    return _applied(finished.workitem, [*reports, *finished.reports])

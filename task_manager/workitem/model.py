@@ -53,6 +53,8 @@ class Workitem:
         Grows by one with each change: the guard of every write (compare and swap).
     cancel_requested
         Set by a cancel request while IN PROGRESS; kept afterwards as part of the record.
+    claimed_at, heard_at
+        When it went IN PROGRESS, and when the holder of the Transaction UID was last heard.
     """
 
     uid: str
@@ -63,6 +65,8 @@ class Workitem:
     version: int = 1
     transaction_uid: str = ""
     cancel_requested: RequestedCancel | None = None
+    claimed_at: datetime | None = None
+    heard_at: datetime | None = None
 
     @property
     def is_final(self) -> bool:
