@@ -166,3 +166,8 @@ DERIVED_IMAGING_MEASUREMENTS = Code("126011", "DCM", "Derived Imaging Measuremen
 NO_UNITS = Code("1", "UCUM", "no units")
 # What a performer did when the workitem names no task (CID 9231)
 IMAGE_PROCESSING = Code("110001", "DCM", "Image Processing")
+# Why the task manager or a performer ends a workitem before its time, and whether it is to be tried again
+DUPLICATE_ORDER = Code("110510", "DCM", "Duplicate order")
+RESCHEDULED = Code("110528", "DCM", "Discontinued Procedure Step rescheduled")
+RESCHEDULING_RECOMMENDED = Code("110529", "DCM", "Discontinued Procedure Step rescheduling recommended")
+WORKITEM_EXPIRED = Code("110533", "DCM", "Workitem expired")
