@@ -171,3 +171,7 @@ DUPLICATE_ORDER = Code("110510", "DCM", "Duplicate order")
 RESCHEDULED = Code("110528", "DCM", "Discontinued Procedure Step rescheduled")
 RESCHEDULING_RECOMMENDED = Code("110529", "DCM", "Discontinued Procedure Step rescheduling recommended")
 WORKITEM_EXPIRED = Code("110533", "DCM", "Workitem expired")
+
+# Why the task manager itself cancels or assigns anew (CID 9300)
+RESOURCE_INADEQUATE = Code("110527", "DCM", "Resource inadequate")
+ASSIGNMENT_REJECTED = Code("110530", "DCM", "Workitem assignment rejected by assigned resource")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from profiles.codes import Code
+from profiles.order import Priority
 
 
 class Style(StrEnum):
@@ -96,3 +97,29 @@ class RetentionLimits:
     workitems: timedelta = timedelta(days=30)
     reports: timedelta = timedelta(days=7)
     jobs: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkitemTemplate:
+    """What the workitems that ask for an app say beside code, inputs and parameters.
+
+    Attributes
+    ----------
+    priority
+        Where neither rule nor order has one.
+    label, worklist_label
+        Procedure Step Label and Worklist Label; empty ones are formed from name, version and title.
+    station_class
+        Scheduled Station Class, for apps that need a certain kind of station; empty names none.
+    expected
+        How long after its create a workitem is expected to be completed.
+    expires
+        How long after its create it is of use; then whoever has not begun need not.
+    """
+
+    priority: Priority = Priority.MEDIUM
+    label: str = ""
+    worklist_label: str = ""
+    station_class: str = ""
+    expected: timedelta | None = None
+    expires: timedelta | None = None
