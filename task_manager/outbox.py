@@ -26,6 +26,7 @@ class JobKind(StrEnum):
 
     DELIVER = "deliver"
     TELL = "tell"
+    PUSH = "push"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,3 +77,8 @@ def delivery_lane(destination: str) -> str:
 def event_lane(sink: str) -> str:
     """The lane of an event repository."""
     return f"events/{sink}"
+
+
+def push_lane(ae_title: str) -> str:
+    """The lane of a performer that work is pushed to."""
+    return f"push/{ae_title}"
