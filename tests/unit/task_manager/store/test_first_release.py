@@ -178,7 +178,7 @@ def test_the_story_of_a_study_of_the_first_release_is_told(bed: TestBed) -> None
     assert story is not None
     (workitem,) = story.workitems
     assert workitem.state == "COMPLETED"
-    assert len(story.series) == len(ROWS["series"])
+    assert len(story.study.series) == len(ROWS["series"])
 
 
 def test_airway_migrate_upgrades_and_may_run_again(tmp_path: Path) -> None:
