@@ -73,7 +73,13 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._consequences = Consequences(sinks=settings.event_sinks)
-        self.worklist = StoredWorklist(database, self._consequences, clock=clock, wake=wake)
+        self.worklist = StoredWorklist(
+            database,
+            followers=(self._consequences,),
+            sinks=settings.event_sinks,
+            clock=clock,
+            wake=wake,
+        )
         self.archive = StoredArchive(database, objects)
         self.intake = Intake(
             database,
@@ -155,10 +161,10 @@ class Service:
             If the workitem or its objects are gone.
         """
         with self._database.read() as connection:
-            workitem = workitems.workitem_by_uid(connection, job.workitem_uid)
-            if workitem is None:
+            record = workitems.record_by_uid(connection, job.workitem_uid)
+            if record is None:
                 raise StoreError("workitem of a delivery is gone")
-            origin = workitems.origin_of(connection, workitem.uid)
+            workitem, origin = record.workitem, record.origin
             outputs = output_sop_instance_uids(workitem.attributes)
             instances = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
             order = orders.order_by_key(connection, origin.order_key) if origin.order_key else None

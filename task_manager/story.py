@@ -14,7 +14,7 @@ from profiles.sole.events import OperationalEvent
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.outbox import Job
 from task_manager.rules.explain import RuleExplanation, from_json
-from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store import jobs, orders, reports, studies, workitems
 from task_manager.store.database import Connection, Database
 from task_manager.study.model import Instance, Study
 from task_manager.workitem.model import Workitem
@@ -121,7 +121,7 @@ def _workitem_story(connection: Connection, workitem: Workitem, origin: workitem
         rule=origin.rule,
         label=dicom_json.text(workitem.attributes, "ProcedureStepLabel"),
         state=workitem.state.value,
-        states=_state_changes(workitems.reports_of(connection, workitem.uid)),
+        states=_state_changes(reports.reports_of(connection, workitem.uid)),
         reason=dicom_json.text(first, "ReasonForCancellation"),
         progress=dicom_json.text(first, "ProcedureStepProgress"),
         outputs=ship_order(stored),

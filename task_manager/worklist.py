@@ -1,36 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """The workitems of the store behind the Protocol the UPS doors use.
 
-Every command goes through ``workitem.machine``; this room loads, writes exactly what the machine returned,
-and writes in the same transaction what follows from it: event reports, operational events, delivery jobs.
+Writes of the doors are gathered: what arrives while one transaction commits goes into the next one. Reads of
+single workitems are gathered too. What happens to a workitem is decided in ``transaction.py`` and below.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+
+import orjson
 
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
-from profiles.ups.matching import matches
-from profiles.ups.states import ProcedureStepState
-from task_manager.actor import WORKER, Actor
-from task_manager.delivery.consequences import Consequences
+from task_manager.actor import Actor
+from task_manager.dispatch.model import LeaseLimits
 from task_manager.errors import ConflictError
 from task_manager.outcome import Accepted, RefusalCode, Refused
-from task_manager.ports import WorkitemQuery
-from task_manager.store import workitems
+from task_manager.ports import SearchPage, WorkitemQuery
+from task_manager.store import searching, workitems
+from task_manager.store.batching import Batches
 from task_manager.store.database import Connection, Database
-from task_manager.store.workitems import Origin
-from task_manager.workitem import machine
-from task_manager.workitem.columns import search_columns, searched_columns
+from task_manager.store.workitems import Dispatch, Origin
+from task_manager.transaction import Follower, Interceptor, WorklistTransaction
 from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 
-_LOG = logging.getLogger(__name__)
 _MOST_FOUND = 1000
+_TRIES_AFTER_CONFLICT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    uid: str
+    command: Create | Command
+    actor: Actor
 
 
 class StoredWorklist:
@@ -38,147 +46,163 @@ class StoredWorklist:
 
     Parameters
     ----------
-    consequences
-        What else a change of state writes, in the same transaction.
+    followers, interceptors, limits, sinks
+        See :class:`task_manager.transaction.WorklistTransaction`.
+    wake
+        Called after commits: there may be something to do or to tell.
     """
 
     def __init__(
         self,
         database: Database,
-        consequences: Consequences,
         *,
+        followers: Sequence[Follower] = (),
+        interceptors: Sequence[Interceptor] = (),
+        limits: Callable[[str], LeaseLimits] = lambda _: LeaseLimits(),
+        sinks: Sequence[str] = (),
         clock: Callable[[], datetime],
         wake: Callable[[], None],
     ) -> None:
         self._database = database
-        self._consequences = consequences
+        self._followers = tuple(followers)
+        self._interceptors = tuple(interceptors)
+        self._limits = limits
+        self._sinks = tuple(sinks)
         self._clock = clock
         self._wake = wake
+        self._writes: Batches[_Asked, Accepted | Refused] = Batches(self._write, name="worklist-writes")
+        self._reads: Batches[str, bytes | Refused] = Batches(self._read, name="worklist-reads")
+
+    def submit(self, uid: str, command: Create | Command, *, actor: Actor) -> Future[Accepted | Refused]:
+        """Create, Set, Change State or Request Cancel; the answer comes when it is durable."""
+        return self._writes.ask(_Asked(uid, command, actor))
+
+    def fetch(self, uid: str) -> Future[bytes | Refused]:
+        """UPS Get (CC.2.7) as DICOM JSON text."""
+        return self._reads.ask(uid)
+
+    def search(self, query: WorkitemQuery) -> SearchPage:
+        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
+        bounded = WorkitemQuery(
+            matching=query.matching,
+            offset=query.offset,
+            limit=min(query.limit, _MOST_FOUND),
+            returned=query.returned,
+        )
+        with self._database.read() as connection:
+            return searching.search_page(connection, bounded)
 
     def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """UPS Create (PS3.4 CC.2.5)."""
-        now = self._clock()
-        try:
-            with self._database.write() as connection:
-                outcome = self.create_within(
-                    connection, Create(uid=uid, attributes=attributes), Origin(), actor=actor, now=now
-                )
-        except ConflictError:
-            return Refused(RefusalCode.DUPLICATE_INSTANCE, (Fault("SOPInstanceUID", "is in use"),))
-        self._wake()
-        return outcome
-
-    def create_within(
-        self, connection: Connection, command: Create, origin: Origin, *, actor: Actor, now: datetime
-    ) -> Accepted | Refused:
-        """Create a workitem in a transaction of the caller."""
-        if workitems.workitem_by_uid(connection, command.uid) is not None:
-            return Refused(RefusalCode.DUPLICATE_INSTANCE, (Fault("SOPInstanceUID", "is in use"),))
-        applied = machine.create(command, now=now)
-        if isinstance(applied, Refused):
-            return applied
-        columns = search_columns(applied.workitem.attributes)
-        workitems.add_workitem(connection, applied.workitem, origin, columns)
-        workitems.add_reports(connection, command.uid, applied.reports, actor.name, now)
-        _LOG.info("workitem created", extra={"action": "workitem.created", "workitem": command.uid})
-        return applied.accepted
+        return self.submit(uid, Create(uid=uid, attributes=attributes), actor=actor).result()
 
     def retrieve_workitem(self, uid: str) -> DicomJson | Refused:
         """UPS Get (CC.2.7)."""
-        with self._database.read() as connection:
-            found = workitems.workitem_by_uid(connection, uid)
-        return _unknown() if found is None else found.attributes
+        found = self.fetch(uid).result()
+        if isinstance(found, Refused):
+            return found
+        attributes: DicomJson = orjson.loads(found)
+        return attributes
 
     def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
-        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
-        found: list[DicomJson] = []
-        skip = query.offset
-        limit = min(query.limit, _MOST_FOUND)
-        if limit <= 0:
-            return found
-        with (
-            self._database.read() as connection,
-            closing(workitems.candidates(connection, searched_columns(query.matching))) as stored,
-        ):
-            for attributes in stored:
-                if not matches(query.matching, attributes):
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                found.append(attributes)
-                if len(found) >= limit:
-                    break
-        return found
-
-    def count_workitems(self, matching: DicomJson) -> int:
-        """How many workitems match the keys."""
-        with self._database.read() as connection:
-            found = workitems.candidates(connection, searched_columns(matching))
-            return sum(1 for attributes in found if matches(matching, attributes))
+        """The results of `search` as data sets."""
+        return [orjson.loads(result) for result in self.search(query).results]
 
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
     ) -> Accepted | Refused:
         """UPS Set (CC.2.6)."""
-        return self._apply(uid, Update(changes=changes, transaction_uid=transaction_uid), actor)
+        return self.submit(
+            uid, Update(changes=changes, transaction_uid=transaction_uid), actor=actor
+        ).result()
 
     def change_state(self, uid: str, state: str, *, transaction_uid: str, actor: Actor) -> Accepted | Refused:
         """Change UPS State (CC.2.1)."""
-        return self._apply(uid, ChangeState(state=state, transaction_uid=transaction_uid), actor)
+        return self.submit(
+            uid, ChangeState(state=state, transaction_uid=transaction_uid), actor=actor
+        ).result()
 
     def request_cancel(self, uid: str, details: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """Request UPS Cancel (CC.2.2)."""
-        return self._apply(uid, RequestCancel(details=details, requesting_ae=actor.name), actor)
+        return self.submit(
+            uid, RequestCancel(details=details, requesting_ae=actor.name), actor=actor
+        ).result()
+
+    # Within the task manager
+
+    @contextmanager
+    def transact(self) -> Iterator[WorklistTransaction]:
+        """A transaction of its own; durable on return, nothing written if the block raises."""
+        with self._database.write() as connection, self.within(connection, self._clock()) as work:
+            yield work
+        self._wake()
+
+    @contextmanager
+    def within(self, connection: Connection, now: datetime) -> Iterator[WorklistTransaction]:
+        """Workitems within a transaction of the caller; written to it on return."""
+        work = WorklistTransaction(
+            connection,
+            now=now,
+            followers=self._followers,
+            interceptors=self._interceptors,
+            limits=self._limits,
+            sinks=self._sinks,
+        )
+        yield work
+        work.flush()
+
+    def create_within(
+        self,
+        connection: Connection,
+        command: Create,
+        origin: Origin,
+        *,
+        actor: Actor,
+        now: datetime,
+        dispatch: Dispatch | None = None,
+    ) -> Accepted | Refused:
+        """Create a workitem in a transaction of the caller."""
+        with self.within(connection, now) as work:
+            return work.create(command.uid, command.attributes, actor=actor, origin=origin, dispatch=dispatch)
 
     def cancel_unstarted(
         self, connection: Connection, uid: str, *, reason: str, actor: Actor, now: datetime
     ) -> Accepted | Refused:
         """Request cancellation in a transaction of the caller; a running one is only told of the wish."""
         details = dicom_json.element("ReasonForCancellation", reason)
-        return self._apply_within(connection, uid, RequestCancel(details=details), actor, now)
+        with self.within(connection, now) as work:
+            return work.apply(uid, RequestCancel(details=details), actor=actor)
 
-    def _apply(self, uid: str, command: Command, actor: Actor) -> Accepted | Refused:
-        now = self._clock()
-        with self._database.write() as connection:
-            outcome = self._apply_within(connection, uid, command, actor, now)
-        if isinstance(outcome, Accepted):
-            self._wake()
-        return outcome
+    def _write(self, asked: Sequence[_Asked]) -> Sequence[Accepted | Refused]:
+        """Do what was asked, in the order asked, in one transaction."""
+        tries = 1 if len(asked) > 1 else _TRIES_AFTER_CONFLICT
+        while True:
+            tries -= 1
+            try:
+                with self.transact() as work:
+                    work.hold(one.uid for one in asked)
+                    return [_done(work, one) for one in asked]
+            except ConflictError:
+                if tries <= 0:
+                    raise
 
-    def _apply_within(
-        self, connection: Connection, uid: str, command: Command, actor: Actor, now: datetime
-    ) -> Accepted | Refused:
-        before = workitems.workitem_by_uid(connection, uid, lock=True)
-        if before is None:
-            return _unknown()
-        applied = machine.apply(before, command, now=now)
-        if isinstance(applied, Refused):
-            return applied
-        after = applied.workitem
-        if after != before and not workitems.save_workitem(
-            connection, before, after, search_columns(after.attributes)
-        ):
-            return Refused(
-                RefusalCode.PROCESSING_FAILURE, (Fault("", "changed by another at the same time"),)
-            )
-        workitems.add_reports(connection, uid, applied.reports, actor.name or actor.door, now)
-        if after.state is not before.state:
-            self._consequences.after_change(connection, before, after, actor or WORKER, now)
-            _LOG.info(
-                "workitem state changed",
-                extra={"action": f"workitem.{_ACTION[after.state]}", "workitem": uid},
-            )
-        return applied.accepted
+    def _read(self, uids: Sequence[str]) -> Sequence[bytes | Refused]:
+        with self._database.read() as connection:
+            found = workitems.texts(connection, uids)
+            return [
+                _missing(connection, uid) if text is None else text
+                for uid, text in zip(uids, found, strict=True)
+            ]
 
 
-_ACTION = {
-    ProcedureStepState.SCHEDULED: "scheduled",
-    ProcedureStepState.IN_PROGRESS: "in_progress",
-    ProcedureStepState.COMPLETED: "completed",
-    ProcedureStepState.CANCELED: "canceled",
-}
+def _done(work: WorklistTransaction, asked: _Asked) -> Accepted | Refused:
+    command = asked.command
+    if isinstance(command, Create):
+        return work.create(command.uid, command.attributes, actor=asked.actor)
+    return work.apply(asked.uid, command, actor=asked.actor)
 
 
-def _unknown() -> Refused:
-    return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("SOPInstanceUID", "no such workitem"),))
+def _missing(connection: Connection, uid: str) -> Refused:
+    if workitems.is_purged(connection, uid):
+        return Refused(RefusalCode.NO_LONGER_HERE, (Fault("SOPInstanceUID", "was deleted here"),))
+    return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("SOPInstanceUID", "names no workitem here"),))

@@ -9,9 +9,23 @@ from profiles.dicom_json import DicomJson, tag_key
 from profiles.ups.attributes import TOP_ROWS
 from profiles.ups.dataset import entry
 
-_ALWAYS = tuple(tag_key(row.keyword) for row in TOP_ROWS if row.returned in ("1", "2"))
-_IF_PRESENT = tuple(tag_key(row.keyword) for row in TOP_ROWS if row.returned in ("1C", "2C"))
 _TRANSACTION_UID = tag_key("TransactionUID")
+_ALWAYS = frozenset(tag_key(row.keyword) for row in TOP_ROWS if row.returned in ("1", "2"))
+_IF_PRESENT = frozenset(tag_key(row.keyword) for row in TOP_ROWS if row.returned in ("1C", "2C"))
+_ORDERED = tuple(sorted(_ALWAYS | _IF_PRESENT))
+
+
+def always_returned() -> frozenset[str]:
+    """Top-level tags that every result has, whatever was asked for."""
+    return _ALWAYS
+
+
+def _empty(tag: str) -> DicomJson:
+    vrs = entry(tag).vrs
+    return {"vr": vrs[0] if vrs else "UN"}
+
+
+_EMPTY = {tag: _empty(tag) for tag in _ALWAYS}
 
 
 def search_result(attributes: DicomJson, asked: Collection[str]) -> DicomJson:
@@ -21,11 +35,15 @@ def search_result(attributes: DicomJson, asked: Collection[str]) -> DicomJson:
     tags of match keys and included fields); what is asked for or type 2 and not there comes empty. Sequences
     are whole.
     """
-    tags = {*_ALWAYS, *(tag for tag in _IF_PRESENT if tag in attributes), *asked}
-    tags.discard(_TRANSACTION_UID)
+    more = [tag for tag in asked if tag not in _ALWAYS and tag != _TRANSACTION_UID]
+    tags = sorted({*_ORDERED, *more}) if more else _ORDERED
     result: DicomJson = {}
-    for tag in sorted(tags):
+    for tag in tags:
         element = attributes.get(tag)
-        vrs = entry(tag).vrs
-        result[tag] = element if element is not None else {"vr": vrs[0] if vrs else "UN"}
+        if element is not None:
+            result[tag] = element
+        elif tag in _ALWAYS:
+            result[tag] = _EMPTY[tag]
+        elif tag in more:
+            result[tag] = _empty(tag)
     return result

@@ -17,13 +17,15 @@ from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.outbox import JobKind, delivery_lane
-from task_manager.store import jobs, studies, workitems
+from task_manager.store import jobs, studies
 from task_manager.store.database import Connection
+from task_manager.transaction import WorklistTransaction
+from task_manager.workitem.commands import Command
 from task_manager.workitem.model import Workitem
 
 
 class Consequences:
-    """Writes the events and jobs that follow a change of state.
+    """The follower that writes the events and jobs of a change of state.
 
     Parameters
     ----------
@@ -34,42 +36,46 @@ class Consequences:
     def __init__(self, *, sinks: Sequence[str]) -> None:
         self._sinks = tuple(sinks)
 
-    def after_change(
-        self, connection: Connection, before: Workitem, after: Workitem, actor: Actor, now: datetime
+    def created(self, work: WorklistTransaction, workitem: Workitem) -> None:
+        """Nothing is told of a workitem that only waits."""
+
+    def changed(
+        self, work: WorklistTransaction, before: Workitem, after: Workitem, command: Command, actor: Actor
     ) -> None:
         """Write what follows from ``before.state`` to ``after.state``."""
+        if after.state is before.state:
+            return
         if after.state is ProcedureStepState.IN_PROGRESS:
-            self._tell(connection, after, EventType.PROCESSING_STARTED, actor, now)
+            work.record(_event_of(after, EventType.PROCESSING_STARTED, actor, work.now))
         elif after.state is ProcedureStepState.COMPLETED:
-            self._after_completion(connection, after, actor, now)
+            self._after_completion(work, after, actor)
         elif after.state is ProcedureStepState.CANCELED and before.state is ProcedureStepState.IN_PROGRESS:
-            self._tell(
-                connection,
-                after,
-                EventType.PROCESSING_COMPLETED,
-                actor,
-                now,
-                outcome=Outcome.SERIOUS_FAILURE,
-                description=_discontinuation_reason(after.attributes),
+            work.record(
+                _event_of(
+                    after,
+                    EventType.PROCESSING_COMPLETED,
+                    actor,
+                    work.now,
+                    outcome=Outcome.SERIOUS_FAILURE,
+                    description=_discontinuation_reason(after.attributes),
+                )
             )
 
-    def _after_completion(
-        self, connection: Connection, workitem: Workitem, actor: Actor, now: datetime
-    ) -> None:
-        self._tell(connection, workitem, EventType.PROCESSING_COMPLETED, actor, now)
+    def _after_completion(self, work: WorklistTransaction, workitem: Workitem, actor: Actor) -> None:
+        work.record(_event_of(workitem, EventType.PROCESSING_COMPLETED, actor, work.now))
         outputs = output_sop_instance_uids(workitem.attributes)
-        stored = ship_order(studies.find_instances(connection, sop_instance_uids=outputs)) if outputs else ()
+        stored = (
+            ship_order(studies.find_instances(work.connection, sop_instance_uids=outputs)) if outputs else ()
+        )
         if not stored:
             return
         instances = tuple((instance.sop_class_uid, instance.sop_instance_uid) for instance in stored)
-        self._tell(connection, workitem, EventType.RESULTS_STORED, actor, now, instances=instances)
-        for destination in workitems.origin_of(connection, workitem.uid).destinations:
-            jobs.plan_job(
-                connection,
+        work.record(_event_of(workitem, EventType.RESULTS_STORED, actor, work.now, instances=instances))
+        for destination in work.origin(workitem.uid).destinations:
+            work.plan(
                 key=f"deliver:{workitem.uid}:{destination}",
                 lane=delivery_lane(destination),
                 kind=JobKind.DELIVER,
-                now=now,
                 workitem_uid=workitem.uid,
             )
 
@@ -89,30 +95,28 @@ class Consequences:
         )
         jobs.record_event(connection, event, self._sinks, now)
 
-    def _tell(
-        self,
-        connection: Connection,
-        workitem: Workitem,
-        type_: EventType,
-        actor: Actor,
-        now: datetime,
-        *,
-        outcome: Outcome = Outcome.SUCCESS,
-        description: str = "",
-        instances: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        event = workitem_event(
-            workitem.uid,
-            workitem.attributes,
-            type_,
-            now,
-            machine=actor.name or actor.door,
-            machine_address=actor.address or "127.0.0.1",
-            outcome=outcome,
-            outcome_description=description,
-            instances=instances,
-        )
-        jobs.record_event(connection, event, self._sinks, now)
+
+def _event_of(
+    workitem: Workitem,
+    type_: EventType,
+    actor: Actor,
+    now: datetime,
+    *,
+    outcome: Outcome = Outcome.SUCCESS,
+    description: str = "",
+    instances: tuple[tuple[str, str], ...] = (),
+) -> OperationalEvent:
+    return workitem_event(
+        workitem.uid,
+        workitem.attributes,
+        type_,
+        now,
+        machine=actor.name or actor.door,
+        machine_address=actor.address or "127.0.0.1",
+        outcome=outcome,
+        outcome_description=description,
+        instances=instances,
+    )
 
 
 def workitem_event(

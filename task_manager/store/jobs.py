@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, or_, select, type_coerce, union_all, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, type_coerce, union_all, update
 
 from profiles.sole.events import EventType, OperationalEvent, Outcome
 from task_manager.outbox import Job, JobKind, JobState, event_lane
-from task_manager.store.studies import upsert
+from task_manager.store.compiled import Statement, utc_text
+from task_manager.store.studies import upsert, upsert_for
 from task_manager.store.tables import METADATA, UtcText
 
 _JOB = METADATA.tables["job"]
@@ -53,36 +54,70 @@ def plan_job(
     connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
 
 
+_EVENT_COLUMNS = ("key", "type", "study_instance_uid", "accession_number", "content", "occurred_at")
+_ADD_EVENT = Statement(
+    lambda dialect: (
+        upsert_for(dialect, _EVENT)
+        .values({name: bindparam(name) for name in _EVENT_COLUMNS})
+        .on_conflict_do_nothing(index_elements=["key"])
+    )
+)
+_ADD_TELLING = (
+    "INSERT INTO job (key, lane, kind, state, workitem_uid, event_id, attempts, due_at, claimed_by,"
+    " last_error, summary, created_at)"
+    " SELECT {0}, {1}, {2}, {3}, '', event.id, 0, {4}, '', '', '', {4} FROM event WHERE event.key = {5}"
+    " ON CONFLICT (key) DO NOTHING"
+)
+
+
+def record_events(
+    connection: Connection, events: Sequence[OperationalEvent], sinks: Sequence[str], now: datetime
+) -> None:
+    """Write operational events and a job per repository that tells each; a key seen before does nothing."""
+    if not events:
+        return
+    rows = [
+        {
+            "key": event.key,
+            "type": event.type.value,
+            "study_instance_uid": event.study_instance_uid,
+            "accession_number": event.accession_number,
+            "content": orjson.dumps(asdict(event)).decode(),
+            "occurred_at": utc_text(event.occurred_at),
+        }
+        for event in events
+    ]
+    _ADD_EVENT.run_many(connection, rows)
+    due = utc_text(now)
+    tellings = [
+        (
+            f"tell:{sink}:{event.key}",
+            event_lane(sink),
+            JobKind.TELL.value,
+            JobState.WAITING.value,
+            due,
+            event.key,
+        )
+        for event in events
+        for sink in sinks
+    ]
+    if not tellings:
+        return
+    if connection.dialect.name == "sqlite":
+        statement = _ADD_TELLING.format("?1", "?2", "?3", "?4", "?5", "?6")
+        connection.exec_driver_sql(statement, tellings)
+    else:
+        statement = _ADD_TELLING.format(*(f"%(v{n})s" for n in range(6)))
+        connection.exec_driver_sql(
+            statement, [{f"v{n}": value for n, value in enumerate(telling)} for telling in tellings]
+        )
+
+
 def record_event(
     connection: Connection, event: OperationalEvent, sinks: Sequence[str], now: datetime
 ) -> None:
-    """Write an operational event and a job per repository that tells it; the same key again does nothing."""
-    content = orjson.dumps(asdict(event)).decode()
-    statement = (
-        upsert(connection, _EVENT)
-        .values(
-            key=event.key,
-            type=event.type.value,
-            study_instance_uid=event.study_instance_uid,
-            accession_number=event.accession_number,
-            content=content,
-            occurred_at=event.occurred_at,
-        )
-        .on_conflict_do_nothing(index_elements=["key"])
-        .returning(_EVENT.c.id)
-    )
-    event_id = connection.execute(statement).scalar()
-    if event_id is None:
-        return
-    for sink in sinks:
-        plan_job(
-            connection,
-            key=f"tell:{sink}:{event.key}",
-            lane=event_lane(sink),
-            kind=JobKind.TELL,
-            now=now,
-            event_id=event_id,
-        )
+    """Write one operational event; see :func:`record_events`."""
+    record_events(connection, [event], sinks, now)
 
 
 def claim_job(

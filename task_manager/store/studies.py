@@ -43,10 +43,11 @@ _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
 
 def upsert(connection: Connection, table: Any) -> Any:
     """An INSERT of the connection's dialect that knows ON CONFLICT."""
-    return _upsert(connection.dialect.name, table)
+    return upsert_for(connection.dialect.name, table)
 
 
-def _upsert(dialect: str, table: Any) -> Any:
+def upsert_for(dialect: str, table: Any) -> Any:
+    """An INSERT of a dialect that knows ON CONFLICT."""
     return (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
 
 
@@ -323,7 +324,7 @@ def explanations_of(connection: Connection, study_instance_uid: str) -> list[tup
 
 @lru_cache
 def _put_study(dialect: str) -> Any:
-    statement = _upsert(dialect, _STUDY)
+    statement = upsert_for(dialect, _STUDY)
     changes = {column.name: statement.excluded[column.name] for column in _STUDY.c}
     for name in _STUDY_IDENTITY:
         del changes[name]
@@ -332,12 +333,12 @@ def _put_study(dialect: str) -> Any:
 
 @lru_cache
 def _add_study(dialect: str) -> Any:
-    return _upsert(dialect, _STUDY).on_conflict_do_nothing().returning(_STUDY.c.study_instance_uid)
+    return upsert_for(dialect, _STUDY).on_conflict_do_nothing().returning(_STUDY.c.study_instance_uid)
 
 
 @lru_cache
 def _add_series(dialect: str) -> Any:
-    return _upsert(dialect, _SERIES).on_conflict_do_nothing()
+    return upsert_for(dialect, _SERIES).on_conflict_do_nothing()
 
 
 def _like(pattern: str) -> str:

@@ -10,7 +10,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Dialect, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -48,6 +59,11 @@ class Table(SQLModel):
     """Base of the tables: one metadata for the migrations to compare with."""
 
     metadata = METADATA
+
+
+def _some(name: str, *columns: str, where: str) -> Index:
+    """An index over few rows: cheap to keep, and no plan for other searches."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _text() -> Any:
@@ -179,11 +195,11 @@ class WorkitemRow(Table, table=True):
         Index("workitem_state", "state", "priority_rank", "scheduled_start", "created_at", "uid"),
         Index("workitem_station", "station_name", "state", "priority_rank", "scheduled_start", "created_at"),
         Index("workitem_sorted", "priority_rank", "scheduled_start", "created_at", "uid"),
-        Index("workitem_lease", "state", "lease_until"),
-        Index("workitem_expiry", "state", "expires_at"),
-        Index("workitem_readiness", "state", "readiness"),
-        Index("workitem_final", "final_at"),
-        Index("workitem_attention", "attention"),
+        _some("workitem_lease", "lease_until", where="lease_until IS NOT NULL"),
+        _some("workitem_expiry", "expires_at", where="expires_at IS NOT NULL AND state = 'SCHEDULED'"),
+        _some("workitem_unavailable", "created_at", where="readiness = 'UNAVAILABLE'"),
+        _some("workitem_final", "final_at", where="final_at IS NOT NULL"),
+        _some("workitem_attention", "modified_at", where="attention <> ''"),
         Index("workitem_study", "study_instance_uid"),
         Index("workitem_patient", "patient_id"),
         Index("workitem_accession", "accession_number"),
@@ -253,7 +269,8 @@ class WorkitemReportRow(Table, table=True):
 class SubscriptionRow(Table, table=True):
     """An AE that is Subscribed to a workitem (PS3.4 CC.2.3-1); no row means Not Subscribed.
 
-    It is owed the reports of the workitem with a higher identifier than `from_report`.
+    It is owed the reports of the workitem with a higher identifier than `from_report`. `filtered` tells that a
+    filtered global subscription alone made it.
     """
 
     __tablename__ = "subscription"
@@ -262,6 +279,7 @@ class SubscriptionRow(Table, table=True):
     workitem_uid: str = Field(primary_key=True, max_length=64)
     receiving_ae: str = Field(primary_key=True, max_length=16)
     deletion_lock: bool
+    filtered: bool
     from_report: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 

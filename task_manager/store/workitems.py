@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statements over workitems and their event reports. Each takes a connection; none commits.
+"""Statements over workitems. Each takes a connection; none commits.
 
-The whole workitem is DICOM JSON text; the columns exist to be searched. A change names the version it was
-made from, so two writers can never both win.
+The whole workitem is DICOM JSON text; the columns exist to be searched. Rows are locked when they are read to
+be changed, and the version grows with each change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, collate, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from profiles.dicom_json import DicomJson
+from profiles.ups.returning import search_result
 from profiles.ups.states import ProcedureStepState
+from task_manager.store.compiled import Statement, utc_text
+from task_manager.store.reports import Written, write_reports
 from task_manager.store.tables import METADATA
+from task_manager.workitem.columns import expires_at, search_columns
 from task_manager.workitem.machine import StateReport
 from task_manager.workitem.model import RequestedCancel, Workitem
 
 _WORKITEM = METADATA.tables["workitem"]
-_REPORT = METADATA.tables["workitem_report"]
+_PURGED = METADATA.tables["purged_workitem"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,102 +44,160 @@ class Origin:
     destinations: tuple[str, ...] = ()
 
 
-def add_workitem(
-    connection: Connection, workitem: Workitem, origin: Origin, columns: Mapping[str, Any]
-) -> None:
-    """Insert a new workitem; `columns` are its searched values."""
-    connection.execute(
-        insert(_WORKITEM).values(
-            **_content(workitem),
-            **columns,
-            uid=workitem.uid,
-            rule=origin.rule,
-            order_key=origin.order_key,
-            input_digest=origin.input_digest,
-            order_digest=origin.order_digest,
-            destinations=",".join(origin.destinations),
-            created_at=workitem.created_at,
-        )
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """How work on a workitem goes, beside its attributes.
+
+    Attributes
+    ----------
+    app
+        Name of the app that its code belongs to; empty for foreign work.
+    tries
+        Which try this is: 1, and one more in each replacement.
+    rejected_by
+        Stations that rejected the assignment.
+    attention
+        Why a person has to decide; empty if nobody has to.
+    claimed_by
+        Who claimed it, as their door knew them.
+    """
+
+    app: str = ""
+    tries: int = 1
+    rejected_by: tuple[str, ...] = ()
+    attention: str = ""
+    claimed_by: str = ""
 
 
-def save_workitem(
-    connection: Connection, before: Workitem, after: Workitem, columns: Mapping[str, Any]
-) -> bool:
-    """Write exactly `after` if the row still is at the version of `before`; whether it was."""
-    done = connection.execute(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A workitem with all that is kept of it."""
+
+    workitem: Workitem
+    origin: Origin
+    dispatch: Dispatch
+
+
+_KEPT = [
+    column
+    for column in _WORKITEM.columns
+    if column.name
+    in {
+        *("uid", "version", "state", "transaction_uid", "attributes", "cancel_requested"),
+        *("created_at", "modified_at", "claimed_at", "heard_at"),
+        *("rule", "order_key", "input_digest", "order_digest", "destinations"),
+        *("app", "tries", "rejected_by", "attention", "claimed_by"),
+    }
+]
+_FIXED = ("uid", "rule", "order_key", "input_digest", "order_digest", "destinations", "created_at")
+_INSERTED = [column.name for column in _WORKITEM.columns]
+_UPDATED = [name for name in _INSERTED if name not in _FIXED]
+
+_ADD = Statement(lambda _: insert(_WORKITEM).values({name: bindparam(name) for name in _INSERTED}))
+_SAVE = Statement(
+    lambda _: (
         update(_WORKITEM)
-        .where(_WORKITEM.c.uid == before.uid, _WORKITEM.c.version == before.version)
-        .values(**_content(after), **columns)
+        .where(_WORKITEM.c.uid == bindparam("_uid"))
+        .values({name: bindparam(name) for name in _UPDATED})
     )
-    return done.rowcount == 1
+)
+_ONE = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")))
+_ONE_LOCKED = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")).with_for_update())
+_TEXT = Statement(lambda _: select(_WORKITEM.c.attributes).where(_WORKITEM.c.uid == bindparam("uid")))
+_PURGED_ONE = Statement(lambda _: select(_PURGED.c.uid).where(_PURGED.c.uid == bindparam("uid")))
 
 
-def workitem_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Workitem | None:
+def add_records(
+    connection: Connection, records: Sequence[Record], lease_until: Mapping[str, datetime | None]
+) -> None:
+    """Insert new workitems; `lease_until` holds the lease of those that have one, by UID."""
+    _ADD.run_many(connection, [_row(record, lease_until.get(record.workitem.uid)) for record in records])
+
+
+def save_records(
+    connection: Connection, records: Sequence[Record], lease_until: Mapping[str, datetime | None]
+) -> None:
+    """Write workitems whose rows the caller has locked."""
+    rows = [
+        {**_row(record, lease_until.get(record.workitem.uid)), "_uid": record.workitem.uid}
+        for record in records
+    ]
+    _SAVE.run_many(connection, rows)
+
+
+def record_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Record | None:
     """A workitem; None if unknown. `lock` keeps other writers away until the transaction ends."""
-    statement = select(_WORKITEM).where(_WORKITEM.c.uid == uid)
-    row = connection.execute(statement.with_for_update() if lock else statement).first()
-    return None if row is None else _workitem(row)
+    row = (_ONE_LOCKED if lock else _ONE).run(connection, {"uid": uid}).first()
+    return None if row is None else _record(row)
+
+
+def locked_records(connection: Connection, uids: Iterable[str]) -> dict[str, Record]:
+    """The workitems among `uids` that exist, their rows locked in one order by all who lock several."""
+    wanted = sorted(set(uids))
+    if connection.dialect.name == "sqlite" or len(wanted) < 2:
+        found = (record_by_uid(connection, uid, lock=True) for uid in wanted)
+        return {record.workitem.uid: record for record in found if record is not None}
+    rows = connection.exec_driver_sql(_many_locked(connection), {"uids": wanted})
+    return {row.uid: _record(row) for row in rows}
+
+
+_MANY_LOCKED: dict[str, str] = {}
+
+
+def _many_locked(connection: Connection) -> str:
+    sql = _MANY_LOCKED.get("sql")
+    if sql is None:
+        statement: Select[Any] = (
+            select(*_KEPT)
+            .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
+            .order_by(_WORKITEM.c.uid)
+            .with_for_update()
+        )
+        sql = _MANY_LOCKED["sql"] = str(statement.compile(dialect=connection.dialect))
+    return sql
+
+
+def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
+    """A workitem; None if unknown."""
+    record = record_by_uid(connection, uid)
+    return None if record is None else record.workitem
 
 
 def origin_of(connection: Connection, uid: str) -> Origin:
-    """What made a workitem."""
-    row = connection.execute(
-        select(
-            _WORKITEM.c.rule,
-            _WORKITEM.c.order_key,
-            _WORKITEM.c.input_digest,
-            _WORKITEM.c.order_digest,
-            _WORKITEM.c.destinations,
-        ).where(_WORKITEM.c.uid == uid)
-    ).one()
-    return Origin(
-        rule=row.rule,
-        order_key=row.order_key,
-        input_digest=row.input_digest,
-        order_digest=row.order_digest,
-        destinations=tuple(name for name in row.destinations.split(",") if name),
-    )
+    """What made a workitem; empty if it is unknown."""
+    record = record_by_uid(connection, uid)
+    return Origin() if record is None else record.origin
 
 
-def candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> Generator[DicomJson]:
-    """Attributes of workitems whose columns have one of the wanted values, in worklist order.
+def texts(connection: Connection, uids: Sequence[str]) -> list[bytes | None]:
+    """The attributes of workitems as DICOM JSON text, None for those that are unknown."""
+    if connection.dialect.name == "sqlite" or len(uids) < 2:
+        rows = (_TEXT.run(connection, {"uid": uid}).first() for uid in uids)
+        return [None if row is None else row[0].encode() for row in rows]
+    statement = "SELECT uid, attributes FROM workitem WHERE uid = ANY(%(uids)s)"
+    found = {row[0]: row[1] for row in connection.exec_driver_sql(statement, {"uids": list(uids)})}
+    return [found[uid].encode() if uid in found else None for uid in uids]
 
-    HIGH priority first, then scheduled start, then arrival (the order performers should take them in).
-    Close the iterator when stopping early: it holds a cursor.
-    """
-    wanted = [_WORKITEM.c[name].in_(list(values)) for name, values in equal.items()]
+
+def is_purged(connection: Connection, uid: str) -> bool:
+    """Whether a workitem was here and has been deleted."""
+    return _PURGED_ONE.run(connection, {"uid": uid}).first() is not None
+
+
+def records_of_study(connection: Connection, study_instance_uid: str) -> list[Record]:
+    """All workitems of a study, oldest first."""
     statement = (
-        select(_WORKITEM.c.attributes)
-        .where(and_(True, *wanted))
-        .order_by(_WORKITEM.c.priority_rank, _WORKITEM.c.scheduled_start, _WORKITEM.c.created_at)
-        .order_by(collate(_WORKITEM.c.uid, "BINARY" if connection.dialect.name == "sqlite" else "C"))
+        select(*_KEPT)
+        .where(_WORKITEM.c.study_instance_uid == study_instance_uid)
+        .order_by(_WORKITEM.c.created_at, _WORKITEM.c.uid)
     )
-    with connection.execution_options(yield_per=200).execute(statement) as found:
-        for (attributes,) in found:
-            yield orjson.loads(attributes)
+    return [_record(row) for row in connection.execute(statement)]
 
 
 def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[tuple[Workitem, Origin]]:
     """All workitems of a study with their origin, oldest first."""
-    statement = (
-        select(_WORKITEM)
-        .where(_WORKITEM.c.study_instance_uid == study_instance_uid)
-        .order_by(_WORKITEM.c.created_at, _WORKITEM.c.uid)
-    )
-    return [
-        (
-            _workitem(row),
-            Origin(
-                rule=row.rule,
-                order_key=row.order_key,
-                input_digest=row.input_digest,
-                order_digest=row.order_digest,
-                destinations=tuple(name for name in row.destinations.split(",") if name),
-            ),
-        )
-        for row in connection.execute(statement)
-    ]
+    found = records_of_study(connection, study_instance_uid)
+    return [(record.workitem, record.origin) for record in found]
 
 
 def workitems_of_order(connection: Connection, order_key: str) -> list[str]:
@@ -145,43 +207,41 @@ def workitems_of_order(connection: Connection, order_key: str) -> list[str]:
     )
 
 
-def add_reports(
-    connection: Connection, uid: str, reports: Sequence[StateReport], actor: str, now: datetime
-) -> None:
-    """Append the event reports of one change."""
-    for report in reports:
-        connection.execute(
-            insert(_REPORT).values(
-                workitem_uid=uid,
-                event_type=int(report.event_type),
-                state=report.state.value,
-                content=orjson.dumps(report.payload).decode(),
-                actor=actor,
-                reported_at=now,
-            )
-        )
-
-
-def reports_of(connection: Connection, uid: str) -> list[tuple[int, str, str, datetime]]:
-    """(event type, state, actor, time) of a workitem's reports, oldest first."""
-    statement = select(_REPORT).where(_REPORT.c.workitem_uid == uid).order_by(_REPORT.c.id)
-    return [(row.event_type, row.state, row.actor, row.reported_at) for row in connection.execute(statement)]
-
-
 def count_by_state(connection: Connection) -> dict[str, int]:
     """Number of workitems in each state."""
     statement = select(_WORKITEM.c.state, func.count()).group_by(_WORKITEM.c.state)
     return {row.state: row[1] for row in connection.execute(statement)}
 
 
-def _content(workitem: Workitem) -> dict[str, Any]:
+def _row(record: Record, lease_until: datetime | None) -> dict[str, Any]:
+    workitem, origin, dispatch = record.workitem, record.origin, record.dispatch
+    attributes: DicomJson = workitem.attributes
     return {
+        **search_columns(attributes),
+        "uid": workitem.uid,
         "version": workitem.version,
         "state": workitem.state.value,
         "transaction_uid": workitem.transaction_uid,
-        "attributes": orjson.dumps(workitem.attributes).decode(),
+        "attributes": orjson.dumps(attributes).decode(),
+        "summary": orjson.dumps(search_result(attributes, ())).decode(),
         "cancel_requested": _cancel_text(workitem.cancel_requested),
-        "modified_at": workitem.modified_at,
+        "rule": origin.rule,
+        "order_key": origin.order_key,
+        "input_digest": origin.input_digest,
+        "order_digest": origin.order_digest,
+        "destinations": ",".join(origin.destinations),
+        "app": dispatch.app,
+        "tries": dispatch.tries,
+        "rejected_by": ",".join(dispatch.rejected_by),
+        "attention": dispatch.attention,
+        "claimed_by": dispatch.claimed_by,
+        "claimed_at": utc_text(workitem.claimed_at),
+        "heard_at": utc_text(workitem.heard_at),
+        "lease_until": utc_text(lease_until),
+        "expires_at": utc_text(expires_at(attributes)),
+        "final_at": utc_text(workitem.modified_at) if workitem.is_final else None,
+        "created_at": utc_text(workitem.created_at),
+        "modified_at": utc_text(workitem.modified_at),
     }
 
 
@@ -196,14 +256,57 @@ def _cancel_value(text: str) -> RequestedCancel | None:
     return RequestedCancel(**{**fields, "requested_at": datetime.fromisoformat(fields["requested_at"])})
 
 
-def _workitem(row: Row[Any]) -> Workitem:
-    return Workitem(
-        uid=row.uid,
-        state=ProcedureStepState(row.state),
-        transaction_uid=row.transaction_uid,
-        attributes=orjson.loads(row.attributes),
-        created_at=row.created_at,
-        modified_at=row.modified_at,
-        version=row.version,
-        cancel_requested=_cancel_value(row.cancel_requested),
+def _time(stored: Any) -> Any:
+    return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+
+
+def _record(row: Row[Any]) -> Record:
+    """A row of a compiled statement (times as text) or of an expression (times as values)."""
+    return Record(
+        workitem=Workitem(
+            uid=row.uid,
+            state=ProcedureStepState(row.state),
+            transaction_uid=row.transaction_uid,
+            attributes=orjson.loads(row.attributes),
+            created_at=_time(row.created_at),
+            modified_at=_time(row.modified_at),
+            version=row.version,
+            cancel_requested=_cancel_value(row.cancel_requested),
+            claimed_at=_time(row.claimed_at),
+            heard_at=_time(row.heard_at),
+        ),
+        origin=Origin(
+            rule=row.rule,
+            order_key=row.order_key,
+            input_digest=row.input_digest,
+            order_digest=row.order_digest,
+            destinations=_names(row.destinations),
+        ),
+        dispatch=Dispatch(
+            app=row.app,
+            tries=row.tries,
+            rejected_by=_names(row.rejected_by),
+            attention=row.attention,
+            claimed_by=row.claimed_by,
+        ),
+    )
+
+
+def _names(joined: str) -> tuple[str, ...]:
+    return tuple(name for name in joined.split(",") if name)
+
+
+def add_reports(
+    connection: Connection,
+    reports: Sequence[StateReport],
+    *,
+    actor: str,
+    now: datetime,
+    receiving_ae: str = "",
+) -> None:
+    """Append reports of one doing; see :mod:`task_manager.store.reports`."""
+    write_reports(
+        connection,
+        [Written(report=report, actor=actor, receiving_ae=receiving_ae) for report in reports],
+        now,
     )

@@ -8,9 +8,10 @@ that matches. Nothing here knows SQL.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from profiles.dicom_json import DicomJson, items, text, values
+from profiles.dicom_json import DicomJson, items, tag_key, text, values
 from profiles.ups.times import datetime_span
 
 SEVERAL = "\\"
@@ -31,6 +32,8 @@ _ITEM_COLUMNS: Mapping[tuple[str, str], str] = {
     ("ScheduledWorkitemCodeSequence", "CodeValue"): "code_value",
     ("ScheduledWorkitemCodeSequence", "CodingSchemeDesignator"): "code_scheme",
     ("ScheduledStationNameCodeSequence", "CodeValue"): "station_name",
+    ("ScheduledStationClassCodeSequence", "CodeValue"): "station_class",
+    ("ScheduledHumanPerformersSequence", "HumanPerformerOrganization"): "organization",
     ("ReferencedRequestSequence", "AccessionNumber"): "accession_number",
 }
 
@@ -38,6 +41,12 @@ _ITEM_COLUMNS: Mapping[tuple[str, str], str] = {
 def _start(attributes: DicomJson) -> datetime:
     span = datetime_span(text(attributes, "ScheduledProcedureStepStartDateTime"))
     return span.start if span is not None else _LATEST
+
+
+def expires_at(attributes: DicomJson) -> datetime | None:
+    """When the step becomes pointless (Scheduled Procedure Step Expiration DateTime); None if never."""
+    span = datetime_span(text(attributes, "ScheduledProcedureStepExpirationDateTime"))
+    return span.end if span is not None else None
 
 
 def _of_items(attributes: DicomJson, sequence: str, keyword: str) -> str:
@@ -73,25 +82,78 @@ def _exact(keys: DicomJson, keyword: str) -> str:
     return "" if len(value) > _MOST_CHARACTERS or set(value) & set("*?\\") else value
 
 
-def searched_columns(matching: DicomJson) -> dict[str, tuple[str | int, ...]]:
-    """Column name to the values of which a matching workitem has one; ``state`` is among the names."""
-    wanted: dict[str, tuple[str | int, ...]] = {}
-    state, priority = (
-        _exact(matching, "ProcedureStepState"),
-        _exact(matching, "ScheduledProcedureStepPriority"),
-    )
-    if state:
-        wanted["state"] = (state,)
-    if priority in _PRIORITY_RANKS:
-        wanted["priority_rank"] = (_PRIORITY_RANKS[priority],)
-    for keyword, column in _TEXT_COLUMNS.items():
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrowing:
+    """What columns can say about the keys of a search.
+
+    Attributes
+    ----------
+    equal
+        Column name to the values of which a matching workitem has one; ``uid`` and ``state`` are among them.
+    exact
+        Whether the columns say all: a workitem matches when each column has the first of its values. Where
+        one has :data:`SEVERAL`, the workitem itself has to be looked at.
+    """
+
+    equal: Mapping[str, tuple[str | int, ...]]
+    exact: bool
+
+
+def narrowing(matching: DicomJson) -> Narrowing:
+    """The columns that narrow a search, and whether they decide it."""
+    equal: dict[str, tuple[str | int, ...]] = {}
+    exact = True
+    for tag, element in matching.items():
+        if not element.get("Value"):
+            continue
+        covered = _narrow(tag, matching, equal)
+        exact = exact and covered
+    return Narrowing(equal=equal, exact=exact)
+
+
+_STATE = tag_key("ProcedureStepState")
+_PRIORITY = tag_key("ScheduledProcedureStepPriority")
+_BY_TAG = {tag_key(keyword): (keyword, column) for keyword, column in _TEXT_COLUMNS.items()}
+_BY_TAG[_STATE] = ("ProcedureStepState", "state")
+_BY_TAG[tag_key("SOPInstanceUID")] = ("SOPInstanceUID", "uid")
+_OF_ONE_ITEM = frozenset({"ScheduledWorkitemCodeSequence"})
+_SEQUENCES = {tag_key(sequence): sequence for sequence, _ in _ITEM_COLUMNS}
+
+
+def _narrow(tag: str, matching: DicomJson, equal: dict[str, tuple[str | int, ...]]) -> bool:
+    """Add what the key under `tag` narrows; whether nothing more is to be looked at for it."""
+    if tag == _PRIORITY:
+        priority = _exact(matching, "ScheduledProcedureStepPriority")
+        if priority in _PRIORITY_RANKS:
+            equal["priority_rank"] = (_PRIORITY_RANKS[priority],)
+        return priority in _PRIORITY_RANKS
+    if tag in _BY_TAG:
+        keyword, column = _BY_TAG[tag]
         if value := _exact(matching, keyword):
-            wanted[column] = (value,)
-    for (sequence, keyword), column in _ITEM_COLUMNS.items():
-        for item in items(matching, sequence)[:1]:
-            if value := _exact(item, keyword):
-                wanted[column] = (value, SEVERAL)
-    return wanted
+            equal[column] = (value,)
+            return True
+        return False
+    if tag not in _SEQUENCES:
+        return False
+    sequence = _SEQUENCES[tag]
+    found = items(matching, sequence)
+    covered = len(found) == 1
+    for item_tag, element in found[0].items() if found else ():
+        if not element.get("Value"):
+            continue
+        column = next(
+            (
+                name
+                for (of, keyword), name in _ITEM_COLUMNS.items()
+                if of == sequence and tag_key(keyword) == item_tag and _exact(found[0], keyword)
+            ),
+            "",
+        )
+        if column:
+            value = str(element["Value"][0]).strip(" ")
+            equal[column] = (value,) if sequence in _OF_ONE_ITEM else (value, SEVERAL)
+        covered = covered and bool(column)
+    return covered
 
 
 def search_order(

@@ -18,11 +18,13 @@ _INDEXES = {
     "workitem_state": ["state", *_ORDER, "uid"],
     "workitem_station": ["station_name", "state", *_ORDER],
     "workitem_sorted": [*_ORDER, "uid"],
-    "workitem_lease": ["state", "lease_until"],
-    "workitem_expiry": ["state", "expires_at"],
-    "workitem_readiness": ["state", "readiness"],
-    "workitem_final": ["final_at"],
-    "workitem_attention": ["attention"],
+}
+_PARTIAL = {
+    "workitem_lease": ("lease_until", "lease_until IS NOT NULL"),
+    "workitem_expiry": ("expires_at", "expires_at IS NOT NULL AND state = 'SCHEDULED'"),
+    "workitem_unavailable": ("created_at", "readiness = 'UNAVAILABLE'"),
+    "workitem_final": ("final_at", "final_at IS NOT NULL"),
+    "workitem_attention": ("modified_at", "attention <> ''"),
 }
 
 
@@ -39,13 +41,14 @@ def upgrade() -> None:
         op.add_column("workitem", sa.Column(name, sa.String(length=27), nullable=True))
     for name, columns in _INDEXES.items():
         op.create_index(name, "workitem", columns, unique=False)
+    for name, (column, condition) in _PARTIAL.items():
+        where = sa.text(condition)
+        op.create_index(name, "workitem", [column], unique=False, sqlite_where=where, postgresql_where=where)
     op.execute("UPDATE workitem SET final_at = modified_at WHERE state IN ('COMPLETED', 'CANCELED')")
     op.execute(
         "UPDATE workitem SET claimed_at = modified_at, heard_at = modified_at WHERE state = 'IN PROGRESS'"
     )
-    op.add_column(
-        "workitem_report", sa.Column("receiving_ae", sa.Text(), nullable=False, server_default="")
-    )
+    op.add_column("workitem_report", sa.Column("receiving_ae", sa.Text(), nullable=False, server_default=""))
     op.create_index("report_time", "workitem_report", ["reported_at"], unique=False)
     _create_tables()
 
@@ -56,6 +59,7 @@ def _create_tables() -> None:
         sa.Column("workitem_uid", sa.String(length=64), nullable=False),
         sa.Column("receiving_ae", sa.String(length=16), nullable=False),
         sa.Column("deletion_lock", sa.Boolean(), nullable=False),
+        sa.Column("filtered", sa.Boolean(), nullable=False),
         sa.Column("from_report", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("workitem_uid", "receiving_ae"),
     )

@@ -7,7 +7,7 @@ import pytest
 
 from profiles.dicom_json import DicomJson, element, merged
 from profiles.ups.matching import matches
-from task_manager.workitem.columns import SEVERAL, search_columns, search_order, searched_columns
+from task_manager.workitem.columns import SEVERAL, narrowing, search_columns, search_order
 from tests.contract.workitems import NOW, code, minimal, request
 
 WORKITEM = minimal(
@@ -33,6 +33,8 @@ def test_the_columns_of_a_workitem() -> None:
         "code_value": "AW1001",
         "code_scheme": "99AIRWAY",
         "station_name": SEVERAL,
+        "station_class": "",
+        "organization": "",
         "accession_number": "A1",
     }
 
@@ -41,29 +43,51 @@ def test_an_empty_workitem_has_all_columns() -> None:
     assert set(search_columns({})) == set(search_columns(WORKITEM))
 
 
+STATION = "ScheduledStationNameCodeSequence"
+TASK = "ScheduledWorkitemCodeSequence"
+PERFORMERS = "ScheduledHumanPerformersSequence"
+
+
 @pytest.mark.parametrize(
-    ("keys", "narrowed"),
+    ("keys", "narrowed", "exact"),
     [
-        ({}, {}),
-        (element("ProcedureStepState", "SCHEDULED"), {"state": ("SCHEDULED",)}),
-        (element("ScheduledProcedureStepPriority", "LOW"), {"priority_rank": (2,)}),
-        (element("ScheduledProcedureStepPriority", "STAT"), {}),
-        (element("PatientID", " P1"), {"patient_id": ("P1",)}),
-        (element("PatientID", "P*"), {}),
-        (element("PatientID"), {}),
-        (element("StudyInstanceUID", "1.2.3"), {"study_instance_uid": ("1.2.3",)}),
-        (element("StudyInstanceUID", "1.2.3", "1.2.4"), {}),
-        (element("StudyInstanceUID", "1.2.3\\1.2.4"), {}),
+        ({}, {}, True),
+        (element("ProcedureStepState", "SCHEDULED"), {"state": ("SCHEDULED",)}, True),
+        (element("SOPInstanceUID", "1.2.3"), {"uid": ("1.2.3",)}, True),
+        (element("ScheduledProcedureStepPriority", "LOW"), {"priority_rank": (2,)}, True),
+        (element("ScheduledProcedureStepPriority", "STAT"), {}, False),
+        (element("PatientID", " P1"), {"patient_id": ("P1",)}, True),
+        (element("PatientID", "P*"), {}, False),
+        (element("PatientID"), {}, True),
+        (element("StudyInstanceUID", "1.2.3"), {"study_instance_uid": ("1.2.3",)}, True),
+        (element("StudyInstanceUID", "1.2.3", "1.2.4"), {}, False),
+        (element("StudyInstanceUID", "1.2.3\\1.2.4"), {}, False),
+        (element(STATION, element("CodeValue", "PERF2")), {"station_name": ("PERF2", SEVERAL)}, True),
+        (element(STATION), {}, True),
+        (element(STATION, {}), {}, True),
         (
-            element("ScheduledStationNameCodeSequence", element("CodeValue", "PERF2")),
-            {"station_name": ("PERF2", SEVERAL)},
+            element(STATION, merged([element("CodeValue", "P"), element("CodingSchemeDesignator", "L")])),
+            {"station_name": ("P", SEVERAL)},
+            False,
         ),
-        (element("ReferencedRequestSequence", element("AccessionNumber", "A?")), {}),
-        (element("PatientName", "Doe"), {}),
+        (element(TASK, element("CodeValue", "AW1001")), {"code_value": ("AW1001",)}, True),
+        (
+            element(PERFORMERS, element("HumanPerformerOrganization", "Radiology")),
+            {"organization": ("Radiology", SEVERAL)},
+            True,
+        ),
+        (element("ReferencedRequestSequence", element("AccessionNumber", "A?")), {}, False),
+        (element("PatientName", "Doe"), {}, False),
+        (
+            merged([element("PatientName", "Doe"), element("PatientID", "P1")]),
+            {"patient_id": ("P1",)},
+            False,
+        ),
     ],
 )
-def test_what_keys_narrow(keys: DicomJson, narrowed: dict[str, tuple[str | int, ...]]) -> None:
-    assert searched_columns(keys) == narrowed
+def test_what_keys_narrow(keys: DicomJson, narrowed: dict[str, tuple[str | int, ...]], exact: bool) -> None:
+    found = narrowing(keys)
+    assert (found.equal, found.exact) == (narrowed, exact)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +105,7 @@ def test_what_keys_narrow(keys: DicomJson, narrowed: dict[str, tuple[str | int, 
 def test_columns_never_exclude_what_matches(keys: DicomJson) -> None:
     columns = search_columns(WORKITEM)
     assert matches(keys, WORKITEM)
-    assert all(columns[name] in wanted for name, wanted in searched_columns(keys).items())
+    assert all(columns[name] in wanted for name, wanted in narrowing(keys).equal.items())
 
 
 def test_order() -> None:

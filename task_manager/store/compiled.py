@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements of hot paths: written as SQLAlchemy expressions, compiled once for each kind of database.
+
+Compiling, or looking a compiled form up, costs more than running such a statement. Values are passed as the
+driver takes them: times as text (:func:`utc_text`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult
+from sqlalchemy.sql import Executable
+
+
+def utc_text(moment: datetime | None) -> str | None:
+    """An aware time as it is stored; None stays None."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def utc_time(stored: str | None) -> datetime | None:
+    """The aware time of stored text; None stays None."""
+    return None if stored is None else datetime.fromisoformat(stored)
+
+
+class Statement:
+    """One statement with bound parameters by name.
+
+    Parameters
+    ----------
+    build
+        Makes the expression for a dialect (``sqlite`` or ``postgresql``).
+    """
+
+    def __init__(self, build: Callable[[str], Executable]) -> None:
+        self._build = build
+        self._compiled: dict[str, tuple[str, Sequence[str] | None]] = {}
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run it once."""
+        sql, order = self._for(connection)
+        given: Any = values if order is None else tuple(values[name] for name in order)
+        return connection.exec_driver_sql(sql, given)
+
+    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each of `rows`; nothing for none."""
+        if not rows:
+            return
+        sql, order = self._for(connection)
+        given: Any = list(rows) if order is None else [tuple(row[name] for name in order) for row in rows]
+        connection.exec_driver_sql(sql, given)
+
+    def _for(self, connection: Connection) -> tuple[str, Sequence[str] | None]:
+        dialect = connection.dialect
+        known = self._compiled.get(dialect.name)
+        if known is None:
+            compiled: Any = self._build(dialect.name).compile(dialect=dialect)  # type: ignore[attr-defined]
+            known = (str(compiled), tuple(compiled.positiontup) if compiled.positional else None)
+            self._compiled[dialect.name] = known
+        return known

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements that let one workitem take the place of another. Each takes a connection; none commits."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, literal, select, update
+
+from profiles.ups.states import ProcedureStepState
+from task_manager.dispatch.leases import replaced_uids
+from task_manager.dispatch.model import SubtaskState
+from task_manager.store.studies import upsert
+from task_manager.store.tables import METADATA
+from task_manager.store.workitems import workitem_by_uid
+from task_manager.workitem.model import Workitem
+
+_WORKITEM = METADATA.tables["workitem"]
+_SUBSCRIPTION = METADATA.tables["subscription"]
+_SUBTASK = METADATA.tables["subtask"]
+_MOST_LOOKED_AT = 20
+
+
+def carry_watchers(connection: Connection, old_uid: str, new_uid: str) -> None:
+    """Subscribe to `new_uid` who watches `old_uid`, with the same lock; who watches it already stays so."""
+    watchers = select(
+        literal(new_uid),
+        _SUBSCRIPTION.c.receiving_ae,
+        _SUBSCRIPTION.c.deletion_lock,
+        _SUBSCRIPTION.c.from_report,
+    ).where(_SUBSCRIPTION.c.workitem_uid == old_uid)
+    names = ["workitem_uid", "receiving_ae", "deletion_lock", "from_report"]
+    statement = upsert(connection, _SUBSCRIPTION).from_select(names, watchers)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=names[:2]))
+
+
+def move_child(connection: Connection, old_uid: str, new_uid: str) -> None:
+    """Let `new_uid` be the child that `old_uid` was, for parents that have not taken its end over."""
+    connection.execute(
+        update(_SUBTASK)
+        .where(
+            _SUBTASK.c.child_uid == old_uid,
+            _SUBTASK.c.performer == "",
+            _SUBTASK.c.state != SubtaskState.DONE.value,
+        )
+        .values(child_uid=new_uid, state=SubtaskState.OPEN.value)
+    )
+
+
+def children(connection: Connection, uid: str) -> list[tuple[str, str, str, str]]:
+    """(child UID, role, performer, state) of what a workitem was handed on as, in the order made."""
+    statement = (
+        select(_SUBTASK)
+        .where(_SUBTASK.c.parent_uid == uid)
+        .order_by(_SUBTASK.c.created_at, _SUBTASK.c.child_uid)
+    )
+    return [(row.child_uid, row.role, row.performer, row.state) for row in connection.execute(statement)]
+
+
+def parent_of(connection: Connection, uid: str) -> tuple[str, str] | None:
+    """(parent UID, role) of a child of this store; None if it is none."""
+    statement = select(_SUBTASK.c.parent_uid, _SUBTASK.c.role).where(
+        _SUBTASK.c.child_uid == uid, _SUBTASK.c.performer == ""
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else (row.parent_uid, row.role)
+
+
+def successor(connection: Connection, workitem: Workitem, *, active: bool = False) -> Workitem | None:
+    """The workitem of the same study, or patient, that says it replaces `workitem`; `active`: one not final.
+
+    Without study and patient nothing is found: the search would read the whole worklist.
+    """
+    row = connection.execute(
+        select(_WORKITEM.c.study_instance_uid, _WORKITEM.c.patient_id).where(_WORKITEM.c.uid == workitem.uid)
+    ).first()
+    if row is None or not (row.study_instance_uid or row.patient_id):
+        return None
+    same = (
+        _WORKITEM.c.study_instance_uid == row.study_instance_uid
+        if row.study_instance_uid
+        else and_(_WORKITEM.c.patient_id == row.patient_id, _WORKITEM.c.study_instance_uid == "")
+    )
+    wanted = [same, _WORKITEM.c.uid != workitem.uid, _WORKITEM.c.attributes.contains(workitem.uid)]
+    if active:
+        final = (ProcedureStepState.COMPLETED.value, ProcedureStepState.CANCELED.value)
+        wanted.append(_WORKITEM.c.state.not_in(final))
+    statement = select(_WORKITEM.c.uid).where(*wanted).order_by(_WORKITEM.c.created_at).limit(_MOST_LOOKED_AT)
+    for uid in connection.execute(statement).scalars():
+        found = workitem_by_uid(connection, uid)
+        if found is not None and workitem.uid in replaced_uids(found.attributes):
+            return found
+    return None
