@@ -76,6 +76,20 @@ def progress_report(attributes: DicomJson) -> DicomJson:
     return element("ProcedureStepProgressInformationSequence", item)
 
 
+def scp_status_report(scp_status: str, subscriptions: str, workitems: str) -> DicomJson:
+    """Event 4: whether the manager is ``RESTARTED`` or ``GOING DOWN``, and what it has kept.
+
+    `subscriptions` and `workitems` are ``WARM START`` (kept) or ``COLD START`` (lost).
+    """
+    return merged(
+        [
+            element("SCPStatus", scp_status),
+            element("SubscriptionListStatus", subscriptions),
+            element("UnifiedProcedureStepListStatus", workitems),
+        ]
+    )
+
+
 def assigned_report(attributes: DicomJson) -> DicomJson:
     """Event 5: to whom it is assigned.
 

@@ -148,10 +148,19 @@ def global_subscription(
     )
 
 
-def put_global(connection: Connection, subscription: GlobalSubscription) -> None:
-    """Set what an AE has on the whole worklist, in place of the same kind before."""
+def lock_enrolment(connection: Connection) -> None:
+    """Let no workitem be created before this transaction, which changes a global subscription, ends."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ENROLMENT_LOCK})")
+
+
+def count_global(connection: Connection) -> int:
+    """How many global subscriptions there are, of both kinds."""
+    return connection.execute(select(func.count()).select_from(_GLOBAL)).scalar_one()
+
+
+def put_global(connection: Connection, subscription: GlobalSubscription) -> None:
+    """Set what an AE has on the whole worklist, in place of the same kind before."""
     filtered = subscription.matching is not None
     remove_global(connection, subscription.receiving_ae, filtered=filtered)
     connection.execute(
@@ -206,7 +215,7 @@ def unsubscribed(
 def add_missing(
     connection: Connection, uids: Sequence[str], receiving_ae: str, *, deletion_lock: bool, filtered: bool
 ) -> list[str]:
-    """Subscribe an AE to those of the workitems that exist and that it is not subscribed to, and tell them.
+    """Subscribe an AE to those of the workitems that exist and that it is not subscribed to; which they are.
 
     The caller holds the lock of the journal.
     """
