@@ -28,7 +28,7 @@ from task_manager.store.database import Connection
 from task_manager.store.reports import Written
 from task_manager.store.workitems import Dispatch, Origin, Record
 from task_manager.workitem import machine
-from task_manager.workitem.commands import Command, Create, RequestCancel
+from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel
 from task_manager.workitem.machine import Applied
 from task_manager.workitem.model import Workitem
 
@@ -47,8 +47,8 @@ class Follower(Protocol):
         """A command changed a workitem, or was told to its subscribers only (a cancel request)."""
 
 
-Interceptor = Callable[["WorklistTransaction", Workitem, RequestCancel, Actor], Accepted | Refused | None]
-"""May answer a cancel request in place of the machine: the manager performs, or assigns anew."""
+Interceptor = Callable[["WorklistTransaction", Workitem, Command, Actor], Accepted | Refused | None]
+"""May answer a claim or a cancel request in place of the machine: the manager performs, or assigns anew."""
 
 
 class WorklistTransaction:
@@ -153,7 +153,7 @@ class WorklistTransaction:
         if record is None:
             return self._unknown(uid)
         before = record.workitem
-        if isinstance(command, RequestCancel):
+        if isinstance(command, ChangeState | RequestCancel):
             for interceptor in self._interceptors:
                 answer = interceptor(self, before, command, actor)
                 if answer is not None:
