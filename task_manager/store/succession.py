@@ -25,9 +25,10 @@ def carry_watchers(connection: Connection, old_uid: str, new_uid: str) -> None:
         literal(new_uid),
         _SUBSCRIPTION.c.receiving_ae,
         _SUBSCRIPTION.c.deletion_lock,
+        _SUBSCRIPTION.c.filtered,
         _SUBSCRIPTION.c.from_report,
     ).where(_SUBSCRIPTION.c.workitem_uid == old_uid)
-    names = ["workitem_uid", "receiving_ae", "deletion_lock", "from_report"]
+    names = ["workitem_uid", "receiving_ae", "deletion_lock", "filtered", "from_report"]
     statement = upsert(connection, _SUBSCRIPTION).from_select(names, watchers)
     connection.execute(statement.on_conflict_do_nothing(index_elements=names[:2]))
 
@@ -43,25 +44,6 @@ def move_child(connection: Connection, old_uid: str, new_uid: str) -> None:
         )
         .values(child_uid=new_uid, state=SubtaskState.OPEN.value)
     )
-
-
-def children(connection: Connection, uid: str) -> list[tuple[str, str, str, str]]:
-    """(child UID, role, performer, state) of what a workitem was handed on as, in the order made."""
-    statement = (
-        select(_SUBTASK)
-        .where(_SUBTASK.c.parent_uid == uid)
-        .order_by(_SUBTASK.c.created_at, _SUBTASK.c.child_uid)
-    )
-    return [(row.child_uid, row.role, row.performer, row.state) for row in connection.execute(statement)]
-
-
-def parent_of(connection: Connection, uid: str) -> tuple[str, str] | None:
-    """(parent UID, role) of a child of this store; None if it is none."""
-    statement = select(_SUBTASK.c.parent_uid, _SUBTASK.c.role).where(
-        _SUBTASK.c.child_uid == uid, _SUBTASK.c.performer == ""
-    )
-    row = connection.execute(statement).first()
-    return None if row is None else (row.parent_uid, row.role)
 
 
 def successor(connection: Connection, workitem: Workitem, *, active: bool = False) -> Workitem | None:
