@@ -233,7 +233,11 @@ class Verifying:
     def _parent_changed(
         self, work: WorklistTransaction, before: Workitem, after: Workitem, command: Command
     ) -> None:
-        children = subtasks.subtasks_of_parent(work.connection, after.uid)
+        children = [
+            child
+            for child in subtasks.subtasks_of_parent(work.connection, after.uid)
+            if not child.performer  # what is pushed has another keeper
+        ]
         if after.state is ProcedureStepState.SCHEDULED:
             if not children and is_ready(after.attributes) and not is_ready(before.attributes):
                 self._keep(work, after)
