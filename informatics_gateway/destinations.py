@@ -11,7 +11,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from informatics_gateway.dicomweb.client import DicomWebDeliverer
-from informatics_gateway.dimse.store_scu import DicomAddress, DicomDeliverer
+from informatics_gateway.dimse.requestor import DicomAddress
+from informatics_gateway.dimse.store_scu import DicomDeliverer
 from informatics_gateway.events.syslog_sender import EventReporter, FileSink, SyslogSink
 from informatics_gateway.events.transports import TlsTransport, UdpTransport
 from informatics_gateway.fhir.client import FhirDeliverer, FhirEndpoint

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from informatics_gateway.dimse.store_scu import DicomAddress, FileToSend, store_files
+from informatics_gateway.dimse.requestor import DicomAddress
+from informatics_gateway.dimse.store_scu import FileToSend, store_files
 from task_manager.outcome import Refused
 from task_manager.study.header import read_header
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DICOM port: negotiates associations and hands C-STORE to the storage provider; answers C-ECHO.
+"""The DICOM port: negotiates associations and hands each message to its provider; answers C-ECHO.
 
 pynetdicom speaks; this module says what is accepted: every storage SOP class it knows and those listed by
-configuration, in any transfer syntax of PS3.6, in the order of the peer. Nothing here reads a data set.
+configuration, in any transfer syntax of PS3.6, the UPS classes and Instance Availability Notification without
+compression, all in the order of the peer. Nothing here reads a data set.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -23,13 +24,18 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from informatics_gateway.dimse.availability_scp import AvailabilityProvider
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from informatics_gateway.dimse.prompt_socket import PromptSocket
 from informatics_gateway.dimse.storage_scp import StorageProvider
-from task_manager.ports import InstanceIntake
+from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
+from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, SERVICES, steer
+from informatics_gateway.dimse.ups_scp import UpsProvider
+from task_manager.ports import AvailabilityIntake, InstanceIntake, Subscriptions, Worklist
 
 _LOG = logging.getLogger(__name__)
 _TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
+_UNCOMPRESSED = frozenset(TRANSFER_SYNTAXES)
 _STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 _POLL_S = 0.2
 
@@ -53,6 +59,10 @@ class DimseServer:
         More at a time are rejected as transient, local limit exceeded (PS3.8 9.3.4).
     network_timeout_s
         An association that sends nothing for so long, also inside a message, is aborted.
+    worklist, subscriptions
+        What the five UPS SOP classes work on; without a worklist they are not offered.
+    availability
+        Where Instance Availability Notifications go; without, they are not offered.
     """
 
     def __init__(
@@ -66,10 +76,18 @@ class DimseServer:
         extra_sop_classes: Sequence[str] = (),
         max_associations: int = 64,
         network_timeout_s: float = 60.0,
+        worklist: Worklist | None = None,
+        subscriptions: Subscriptions | None = None,
+        availability: AvailabilityIntake | None = None,
     ) -> None:
         self.ae_title = ae_title
         self._address = (host, port)
         self._provider = StorageProvider(intake)
+        self._ups = UpsProvider(worklist, subscriptions) if worklist is not None else None
+        self._availability = AvailabilityProvider(availability) if availability is not None else None
+        self._normalized = frozenset(SERVICES if worklist is not None else ())
+        if availability is not None:
+            self._normalized |= {INSTANCE_AVAILABILITY}
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -112,6 +130,8 @@ class DimseServer:
                 (evt.EVT_REQUESTED, self._offer_contexts),
                 (evt.EVT_C_ECHO, _echo),
                 (evt.EVT_C_STORE, self._provider.handle),
+                (evt.EVT_N_CREATE, self._create),
+                *self._ups_handlers(),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_ABORTED, _log_abort),
                 (evt.EVT_PDU_SENT, self._log_own_abort),
@@ -153,11 +173,34 @@ class DimseServer:
         for context in event.assoc.requestor.primitive.presentation_context_definition_list:
             sop_class = str(context.abstract_syntax)
             if sop_class in self._storage:
-                syntaxes = wanted.setdefault(sop_class, [])
-                known = _TRANSFER_SYNTAXES.intersection(context.transfer_syntax).difference(syntaxes)
-                syntaxes += [str(uid) for uid in context.transfer_syntax if uid in known]
+                readable = _TRANSFER_SYNTAXES
+            elif sop_class in self._normalized:
+                readable = _UNCOMPRESSED
+            else:
+                continue
+            syntaxes = wanted.setdefault(sop_class, [])
+            known = readable.intersection(context.transfer_syntax).difference(syntaxes)
+            syntaxes += [str(uid) for uid in context.transfer_syntax if uid in known]
         offered = [build_context(uid, syntaxes) for uid, syntaxes in wanted.items() if syntaxes]
         event.assoc.acceptor.supported_contexts = event.assoc.acceptor.supported_contexts + offered
+        if not self._normalized.isdisjoint(wanted):
+            event.assoc.bind(evt.EVT_DIMSE_RECV, steer)
+
+    def _ups_handlers(self) -> Iterator[tuple[Any, Any]]:
+        if self._ups is not None:
+            yield evt.EVT_N_SET, self._ups.handle_set
+            yield evt.EVT_N_GET, self._ups.handle_get
+            yield evt.EVT_N_ACTION, self._ups.handle_action
+            yield evt.EVT_N_EVENT_REPORT, self._ups.handle_event_report
+            yield evt.EVT_C_FIND, self._ups.handle_find
+
+    def _create(self, event: Any) -> Any:
+        """N-CREATE goes to the provider of its presentation context; only what was offered is accepted."""
+        provider: UpsProvider | AvailabilityProvider | None = self._ups
+        if event.context.abstract_syntax == INSTANCE_AVAILABILITY:
+            provider = self._availability
+        assert provider is not None
+        return provider.handle_create(event)
 
     def _log_own_abort(self, event: Any) -> None:
         """One line per connection that is ended because of what it sent; each bit of garbage is an abort."""

@@ -8,34 +8,21 @@ success, later may work, and will not work; who retries and when is the worker's
 from __future__ import annotations
 
 import logging
-import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import _config, build_context
 
-from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from informatics_gateway.dimse.requestor import DicomAddress, association
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.ports import Receipt, Shipment
 
 _LOG = logging.getLogger(__name__)
 _MAX_CONTEXTS = 128
-_TRANSIENT = 0x02
 _TRANSIENT_STATUSES = frozenset((0x0110, 0x0213))  # processing failure, resource limitation (PS3.7 C)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DicomAddress:
-    """A DICOM peer and what we call ourselves towards it."""
-
-    host: str
-    port: int
-    called_ae_title: str
-    calling_ae_title: str = "AIRWAY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +93,13 @@ def store_files(
         raise FinalDeliveryError(f"more than {_MAX_CONTEXTS} kinds of objects in one association")
     if not files:
         return
-    with _association(contexts, address, timeout_s) as association:
+    # files go out as their bytes are; the library then reads the file meta information only
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    proposed = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+    with association(proposed, address, timeout_s=timeout_s) as peer:
         accepted = {
             (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-            for context in association.accepted_contexts
+            for context in peer.accepted_contexts
         }
         for number, file in enumerate(files):
             if (file.sop_class_uid, file.transfer_syntax_uid) not in accepted:
@@ -117,14 +107,14 @@ def store_files(
                     f"{number} of {len(files)} stored; the peer accepts no context for SOP class "
                     f"{file.sop_class_uid} in transfer syntax {file.transfer_syntax_uid}"
                 )
-            _store(association, file, done=number, of=len(files))
+            _store(peer, file, done=number, of=len(files))
             stored(file)
 
 
-def _store(association: Any, file: FileToSend, *, done: int, of: int) -> None:
+def _store(peer: Any, file: FileToSend, *, done: int, of: int) -> None:
     progress = f"{done} of {of} stored"
     try:
-        answer = association.send_c_store(file.path)
+        answer = peer.send_c_store(file.path)
     except RuntimeError as error:  # the association ended since the last answer
         raise RetryableDeliveryError(f"{progress}; the peer ended the association") from error
     except (OSError, ValueError, AttributeError) as error:
@@ -141,60 +131,3 @@ def _store(association: Any, file: FileToSend, *, done: int, of: int) -> None:
     if 0xA700 <= status <= 0xA7FF or status in _TRANSIENT_STATUSES:
         raise RetryableDeliveryError(f"{progress}; the peer answered {status:04X}")
     raise FinalDeliveryError(f"{progress}; the peer answered {status:04X}")
-
-
-@contextmanager
-def _association(contexts: list[tuple[str, str]], address: DicomAddress, timeout_s: float) -> Iterator[Any]:
-    """An association with `address`, released in the end.
-
-    Raises
-    ------
-    RetryableDeliveryError, FinalDeliveryError
-        If there is none to be had.
-    """
-    # files go out as their bytes are; the library then reads the file meta information only
-    _config.STORE_SEND_CHUNKED_DATASET = True
-    _config.LOG_HANDLER_LEVEL = "none"
-    entity = AE(ae_title=address.calling_ae_title)
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = timeout_s
-    entity.network_timeout = timeout_s
-    connections: list[socket.socket] = []
-    association = entity.associate(
-        address.host,
-        address.port,
-        contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
-        ae_title=address.called_ae_title,
-        max_pdu=0,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections])],
-    )
-    try:
-        _check_established(association)
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
-        for connection in connections:
-            connection.close()  # the library leaves it open when the peer hung up first
-
-
-def _check_established(association: Any) -> None:
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        kind = RetryableDeliveryError if answer.result == _TRANSIENT else FinalDeliveryError
-        raise kind(
-            f"association rejected: result {answer.result}, source {answer.result_source}, "
-            f"reason {answer.diagnostic}"
-        )
-    if not association.is_established:
-        if association.rejected_contexts and not association.accepted_contexts:
-            raise FinalDeliveryError("the peer accepts none of the SOP classes and transfer syntaxes")
-        raise RetryableDeliveryError("no association: connection refused, timed out or aborted")
-
-
-def _prepare(event: Any, connections: list[socket.socket]) -> None:
-    """Command and data set are two writes: Nagle's algorithm would hold the second back."""
-    connection = event.assoc.dul.socket.socket
-    connections.append(connection)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

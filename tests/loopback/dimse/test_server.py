@@ -25,9 +25,10 @@ from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[at
 
 from conformance.peers.dcmtk import dcmsend, echoscu, storescu
 from conformance.peers.process import wait_until
+from informatics_gateway.dimse.requestor import DicomAddress
 from informatics_gateway.dimse.send import send_folder
 from informatics_gateway.dimse.server import DimseServer
-from informatics_gateway.dimse.store_scu import DicomAddress, FileToSend, store_files
+from informatics_gateway.dimse.store_scu import FileToSend, store_files
 from task_manager.errors import FinalDeliveryError, StoreError
 from task_manager.outcome import Refused
 from task_manager.study.header import read_header

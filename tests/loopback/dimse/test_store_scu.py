@@ -16,8 +16,9 @@ from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 from conformance.peers.dcmtk import run_storescp
 from conformance.peers.orthanc import Orthanc, run_orthanc
 from conformance.peers.process import free_port
+from informatics_gateway.dimse.requestor import DicomAddress
 from informatics_gateway.dimse.server import DimseServer
-from informatics_gateway.dimse.store_scu import DicomAddress, DicomDeliverer
+from informatics_gateway.dimse.store_scu import DicomDeliverer
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError
 from tests.instances import STUDY, FolderIntake, ct, data_set_bytes, shipment
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks an archive which instances of a study it has: C-FIND, study root (PS3.4 C.6.2).
+
+By hierarchical search, which every archive supports: the series first, then the instances of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import build_context
+
+from informatics_gateway.dimse.requestor import DicomAddress, association
+from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
+from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+MOST_INSTANCES = 100_000
+"""Instances of one study that are read; an archive that tells more is not believed."""
+
+_PENDING = frozenset((0xFF00, 0xFF01))
+
+
+class ArchiveQuery:
+    """Asks DICOM archives.
+
+    Parameters
+    ----------
+    timeout_s
+        For connecting, association and each answer.
+    """
+
+    def __init__(self, *, timeout_s: float = 30.0) -> None:
+        self._timeout_s = timeout_s
+
+    def available_instances(self, peer: DicomAddress, study_instance_uid: str) -> Mapping[str, str]:
+        """SOP Instance UID to Instance Availability (0008,0056) of what `peer` has of a study.
+
+        Availability is empty if the archive does not tell it; a study that is not there has no instances.
+
+        Raises
+        ------
+        RetryableDeliveryError
+            If the archive cannot be asked, or fails.
+        """
+        context = build_context(STUDY_ROOT_FIND, list(TRANSFER_SYNTAXES))
+        try:
+            with association([context], peer, timeout_s=self._timeout_s) as archive:
+                return _instances(archive, study_instance_uid)
+        except FinalDeliveryError as error:
+            raise RetryableDeliveryError("the archive does not let itself be asked") from error
+
+
+def _instances(archive: Any, study: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    series = [str(one.get("SeriesInstanceUID") or "") for one in _find(archive, "SERIES", study)]
+    for uid in filter(None, series):
+        for answer in _find(archive, "IMAGE", study, uid):
+            instance = str(answer.get("SOPInstanceUID") or "")
+            if instance:
+                found[instance] = str(answer.get("InstanceAvailability") or "").strip()
+            if len(found) > MOST_INSTANCES:
+                raise RetryableDeliveryError("the archive tells more instances than a study can have")
+    return found
+
+
+def _find(archive: Any, level: str, study: str, series: str = "") -> Iterator[Dataset]:
+    """The answers of one C-FIND.
+
+    Raises
+    ------
+    RetryableDeliveryError
+        If it does not end in success.
+    """
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    identifier.StudyInstanceUID = study
+    identifier.SeriesInstanceUID = series
+    identifier.InstanceAvailability = ""
+    if level == "IMAGE":
+        identifier.SOPInstanceUID = ""
+    try:
+        for status, answer in archive.send_c_find(identifier, STUDY_ROOT_FIND):
+            if "Status" not in status:
+                raise RetryableDeliveryError("no answer, or the archive ended the association")
+            if status.Status in _PENDING and answer is not None:
+                yield answer
+            elif status.Status not in _PENDING and status.Status:
+                raise RetryableDeliveryError(f"the archive answered {status.Status:04X}")
+    except RuntimeError as error:  # the association ended since the last answer
+        raise RetryableDeliveryError("the archive ended the association") from error

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Associations that we open: to destinations, watchers and archives.
+
+What can go wrong before the first message is sorted into later may work and will not work.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.presentation import PresentationContext
+
+from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
+
+_TRANSIENT = 0x02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomAddress:
+    """A DICOM peer and what we call ourselves towards it."""
+
+    host: str
+    port: int
+    called_ae_title: str
+    calling_ae_title: str = "AIRWAY"
+
+
+@contextmanager
+def association(
+    contexts: Sequence[PresentationContext],
+    address: DicomAddress,
+    *,
+    timeout_s: float,
+    roles: Sequence[Any] = (),
+) -> Iterator[Any]:
+    """An association of the library with `address`, released in the end.
+
+    Parameters
+    ----------
+    timeout_s
+        For connecting, association and each answer.
+    roles
+        SCP/SCU Role Selection items to propose (PS3.7 D.3.3.4).
+
+    Raises
+    ------
+    RetryableDeliveryError
+        Connection refused, timed out or aborted; rejected as transient.
+    FinalDeliveryError
+        Rejected for good, or none of the presentation contexts accepted.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"
+    entity = AE(ae_title=address.calling_ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = timeout_s
+    entity.network_timeout = timeout_s
+    connections: list[socket.socket] = []
+    peer = entity.associate(
+        address.host,
+        address.port,
+        contexts=list(contexts),
+        ae_title=address.called_ae_title,
+        max_pdu=0,
+        ext_neg=list(roles) or None,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections])],
+    )
+    try:
+        _check_established(peer)
+        yield peer
+    finally:
+        if peer.is_established:
+            peer.release()
+        for connection in connections:
+            connection.close()  # the library leaves it open when the peer hung up first
+
+
+def _check_established(peer: Any) -> None:
+    if peer.is_rejected:
+        answer = peer.acceptor.primitive
+        kind = RetryableDeliveryError if answer.result == _TRANSIENT else FinalDeliveryError
+        raise kind(
+            f"association rejected: result {answer.result}, source {answer.result_source}, "
+            f"reason {answer.diagnostic}"
+        )
+    if not peer.is_established:
+        if peer.rejected_contexts and not peer.accepted_contexts:
+            raise FinalDeliveryError("the peer accepts none of the SOP classes and transfer syntaxes")
+        raise RetryableDeliveryError("no association: connection refused, timed out or aborted")
+
+
+def _prepare(event: Any, connections: list[socket.socket]) -> None:
+    """Command and data set are two writes: Nagle's algorithm would hold the second back."""
+    connection = event.assoc.dul.socket.socket
+    connections.append(connection)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
