@@ -16,7 +16,7 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag
 
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
-from profiles.ups.values import ALL_VRS, BINARY_VRS, InvalidValueError, checked, checked_binary
+from profiles.ups.values import ALL_VRS, BINARY_VRS, PLAIN, InvalidValueError, checked, checked_binary
 
 MAX_DEPTH = 16
 """Deepest nesting of sequences that is read."""
@@ -98,9 +98,35 @@ def read_dataset(payload: object) -> ReadDataset:
     return ReadDataset(attributes=attributes, faults=found.listed())
 
 
+@lru_cache(maxsize=8192)
+def _plain(key: str) -> tuple[str, re.Pattern[str]] | None:
+    """VR and pattern of a known text attribute that may be taken as it is; None for any other key."""
+    if _TAG.fullmatch(key) is None or key != key.upper() or key.endswith("0000"):
+        return None
+    known = entry(key)
+    if len(known.vrs) != 1 or key[:4] in _FOREIGN_GROUPS or key[:4] == "0000":
+        return None
+    pattern = PLAIN.get(known.vrs[0])
+    return None if pattern is None else (known.vrs[0], pattern)
+
+
+def _is_plain(key: str, raw: Any) -> bool:
+    """Whether an element is one of most: a single good text under its VR, with nothing to be changed."""
+    plain = _plain(key)
+    if plain is None or type(raw) is not dict or len(raw) != 2 or raw.get("vr") != plain[0]:
+        return False
+    value = raw.get("Value")
+    if type(value) is not list or len(value) != 1 or type(value[0]) is not str:
+        return False
+    return plain[1].fullmatch(value[0]) is not None
+
+
 def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList) -> DicomJson:
     attributes: DicomJson = {}
     for raw_key, raw in item.items():
+        if type(raw_key) is str and _is_plain(raw_key, raw) and raw_key not in attributes:
+            attributes[raw_key] = raw
+            continue
         if not isinstance(raw_key, str) or _TAG.fullmatch(raw_key) is None:
             found.add(prefix.rstrip("."), "has a key that is not eight hexadecimal digits")
             continue

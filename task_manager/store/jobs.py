@@ -7,7 +7,6 @@ Jobs are claimed with ``FOR UPDATE SKIP LOCKED`` on PostgreSQL; SQLite has one w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -82,7 +81,7 @@ def record_events(
             "type": event.type.value,
             "study_instance_uid": event.study_instance_uid,
             "accession_number": event.accession_number,
-            "content": orjson.dumps(asdict(event)).decode(),
+            "content": orjson.dumps(event).decode(),
             "occurred_at": utc_text(event.occurred_at),
         }
         for event in events

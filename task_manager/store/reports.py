@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing event reports to the journal. Each takes a connection; none commits.
 
-Identifiers grow in the order of the commits: SQLite has one writer at a time; on PostgreSQL writers of reports
-queue on a lock that goes with the transaction, so reports are written last in it.
+Identifiers grow in the order of the commits: SQLite has one writer at a time; on PostgreSQL writers of
+reports queue on a lock that goes with the transaction, so reports are written last in it.
 """
 
 from __future__ import annotations

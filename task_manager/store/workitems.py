@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.returning import search_result
 from profiles.ups.states import ProcedureStepState
-from task_manager.store.compiled import Statement, utc_text
+from task_manager.store.compiled import Statement, fetch, utc_text, utc_time
 from task_manager.store.reports import Written, write_reports
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import expires_at, search_columns
@@ -78,17 +78,15 @@ class Record:
     dispatch: Dispatch
 
 
-_KEPT = [
-    column
-    for column in _WORKITEM.columns
-    if column.name
-    in {
-        *("uid", "version", "state", "transaction_uid", "attributes", "cancel_requested"),
-        *("created_at", "modified_at", "claimed_at", "heard_at"),
+_KEPT = tuple(
+    _WORKITEM.c[name]
+    for name in (
+        *("uid", "state", "transaction_uid", "attributes", "created_at", "modified_at", "version"),
+        *("cancel_requested", "claimed_at", "heard_at"),
         *("rule", "order_key", "input_digest", "order_digest", "destinations"),
         *("app", "tries", "rejected_by", "attention", "claimed_by"),
-    }
-]
+    )
+)
 _FIXED = ("uid", "rule", "order_key", "input_digest", "order_digest", "destinations", "created_at")
 _INSERTED = [column.name for column in _WORKITEM.columns]
 _UPDATED = [name for name in _INSERTED if name not in _FIXED]
@@ -103,6 +101,21 @@ _SAVE = Statement(
 )
 _ONE = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")))
 _ONE_LOCKED = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")).with_for_update())
+_MANY_LOCKED = Statement(
+    lambda _: (
+        select(*_KEPT)
+        .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
+        .order_by(_WORKITEM.c.uid)
+        .with_for_update()
+    )
+)
+_OF_STUDY = Statement(
+    lambda _: (
+        select(*_KEPT)
+        .where(_WORKITEM.c.study_instance_uid == bindparam("study_instance_uid"))
+        .order_by(_WORKITEM.c.created_at, _WORKITEM.c.uid)
+    )
+)
 _TEXT = Statement(lambda _: select(_WORKITEM.c.attributes).where(_WORKITEM.c.uid == bindparam("uid")))
 _PURGED_ONE = Statement(lambda _: select(_PURGED.c.uid).where(_PURGED.c.uid == bindparam("uid")))
 
@@ -127,8 +140,8 @@ def save_records(
 
 def record_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Record | None:
     """A workitem; None if unknown. `lock` keeps other writers away until the transaction ends."""
-    row = (_ONE_LOCKED if lock else _ONE).run(connection, {"uid": uid}).first()
-    return None if row is None else _record(row)
+    rows = (_ONE_LOCKED if lock else _ONE).rows(connection, {"uid": uid})
+    return _record(rows[0]) if rows else None
 
 
 def locked_records(connection: Connection, uids: Iterable[str]) -> dict[str, Record]:
@@ -137,24 +150,8 @@ def locked_records(connection: Connection, uids: Iterable[str]) -> dict[str, Rec
     if connection.dialect.name == "sqlite" or len(wanted) < 2:
         found = (record_by_uid(connection, uid, lock=True) for uid in wanted)
         return {record.workitem.uid: record for record in found if record is not None}
-    rows = connection.exec_driver_sql(_many_locked(connection), {"uids": wanted})
-    return {row.uid: _record(row) for row in rows}
-
-
-_MANY_LOCKED: dict[str, str] = {}
-
-
-def _many_locked(connection: Connection) -> str:
-    sql = _MANY_LOCKED.get("sql")
-    if sql is None:
-        statement: Select[Any] = (
-            select(*_KEPT)
-            .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
-            .order_by(_WORKITEM.c.uid)
-            .with_for_update()
-        )
-        sql = _MANY_LOCKED["sql"] = str(statement.compile(dialect=connection.dialect))
-    return sql
+    rows = _MANY_LOCKED.rows(connection, {"uids": wanted})
+    return {row[0]: _record(row) for row in rows}
 
 
 def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
@@ -172,26 +169,21 @@ def origin_of(connection: Connection, uid: str) -> Origin:
 def texts(connection: Connection, uids: Sequence[str]) -> list[bytes | None]:
     """The attributes of workitems as DICOM JSON text, None for those that are unknown."""
     if connection.dialect.name == "sqlite" or len(uids) < 2:
-        rows = (_TEXT.run(connection, {"uid": uid}).first() for uid in uids)
-        return [None if row is None else row[0].encode() for row in rows]
+        found_each = (_TEXT.rows(connection, {"uid": uid}) for uid in uids)
+        return [rows[0][0].encode() if rows else None for rows in found_each]
     statement = "SELECT uid, attributes FROM workitem WHERE uid = ANY(%(uids)s)"
-    found = {row[0]: row[1] for row in connection.exec_driver_sql(statement, {"uids": list(uids)})}
+    found = dict(fetch(connection, statement, {"uids": list(uids)}))
     return [found[uid].encode() if uid in found else None for uid in uids]
 
 
 def is_purged(connection: Connection, uid: str) -> bool:
     """Whether a workitem was here and has been deleted."""
-    return _PURGED_ONE.run(connection, {"uid": uid}).first() is not None
+    return bool(_PURGED_ONE.rows(connection, {"uid": uid}))
 
 
 def records_of_study(connection: Connection, study_instance_uid: str) -> list[Record]:
     """All workitems of a study, oldest first."""
-    statement = (
-        select(*_KEPT)
-        .where(_WORKITEM.c.study_instance_uid == study_instance_uid)
-        .order_by(_WORKITEM.c.created_at, _WORKITEM.c.uid)
-    )
-    return [_record(row) for row in connection.execute(statement)]
+    return [_record(row) for row in _OF_STUDY.rows(connection, {"study_instance_uid": study_instance_uid})]
 
 
 def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[tuple[Workitem, Origin]]:
@@ -256,44 +248,44 @@ def _cancel_value(text: str) -> RequestedCancel | None:
     return RequestedCancel(**{**fields, "requested_at": datetime.fromisoformat(fields["requested_at"])})
 
 
-def _time(stored: Any) -> Any:
-    return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+def _aware(stored: str) -> datetime:
+    return datetime.fromisoformat(stored)
 
 
-def _record(row: Row[Any]) -> Record:
-    """A row of a compiled statement (times as text) or of an expression (times as values)."""
+def _record(row: Sequence[Any]) -> Record:
+    """A row of the columns in :data:`_KEPT`."""
     return Record(
         workitem=Workitem(
-            uid=row.uid,
-            state=ProcedureStepState(row.state),
-            transaction_uid=row.transaction_uid,
-            attributes=orjson.loads(row.attributes),
-            created_at=_time(row.created_at),
-            modified_at=_time(row.modified_at),
-            version=row.version,
-            cancel_requested=_cancel_value(row.cancel_requested),
-            claimed_at=_time(row.claimed_at),
-            heard_at=_time(row.heard_at),
+            uid=row[0],
+            state=ProcedureStepState(row[1]),
+            transaction_uid=row[2],
+            attributes=orjson.loads(row[3]),
+            created_at=_aware(row[4]),
+            modified_at=_aware(row[5]),
+            version=row[6],
+            cancel_requested=_cancel_value(row[7]),
+            claimed_at=utc_time(row[8]),
+            heard_at=utc_time(row[9]),
         ),
         origin=Origin(
-            rule=row.rule,
-            order_key=row.order_key,
-            input_digest=row.input_digest,
-            order_digest=row.order_digest,
-            destinations=_names(row.destinations),
+            rule=row[10],
+            order_key=row[11],
+            input_digest=row[12],
+            order_digest=row[13],
+            destinations=_names(row[14]),
         ),
         dispatch=Dispatch(
-            app=row.app,
-            tries=row.tries,
-            rejected_by=_names(row.rejected_by),
-            attention=row.attention,
-            claimed_by=row.claimed_by,
+            app=row[15],
+            tries=row[16],
+            rejected_by=_names(row[17]),
+            attention=row[18],
+            claimed_by=row[19],
         ),
     )
 
 
 def _names(joined: str) -> tuple[str, ...]:
-    return tuple(name for name in joined.split(",") if name)
+    return tuple(joined.split(",")) if joined else ()
 
 
 def add_reports(

@@ -150,11 +150,9 @@ def _check_item(
 ) -> None:
     """Check one item against `rows`; empty type 2 attributes missing at create are added to it."""
     creating, missing = service is Service.CREATE, False
-    for tag, row in by_tag(rows).items():
+    for tag, row in _rows_to_check(rows, item, creating):
         element = item.get(tag)
         requirement = row.create if creating else row.update
-        if element is None and requirement[0] not in "12":
-            continue
         needed = requirement.startswith("1/") or (
             requirement.startswith("1C") and row.when is not None and is_required(row.when, item, container)
         )
@@ -182,6 +180,24 @@ def _check_item(
         in_order = dict(sorted(item.items()))
         item.clear()
         item.update(in_order)
+
+
+_INDEXED: dict[tuple[int, bool], tuple[tuple[Row, ...], tuple[tuple[str, Row], ...], dict[str, Row]]] = {}
+
+
+def _rows_to_check(rows: tuple[Row, ...], item: DicomJson, creating: bool) -> list[tuple[str, Row]]:
+    """The rows that may find a fault in `item`: those that want a value, and those of what is there."""
+    known = _INDEXED.get((id(rows), creating))
+    if known is None:
+        wanting, others = [], {}
+        for tag, row in by_tag(rows).items():
+            if (row.create if creating else row.update)[0] in "12":
+                wanting.append((tag, row))
+            else:
+                others[tag] = row
+        known = _INDEXED[id(rows), creating] = (rows, tuple(wanting), others)
+    _, always, others = known
+    return [*always, *((tag, others[tag]) for tag in item if tag in others)]
 
 
 def _check_items_of(row: Row, item: DicomJson, service: Service, prefix: str, findings: Findings) -> None:
