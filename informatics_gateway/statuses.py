@@ -28,6 +28,7 @@ class Operation(StrEnum):
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
     SUSPEND = "suspend"
+    CAPABILITIES = "capabilities"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 JSON = "application/json"
+DICOM_XML = "application/dicom+xml"
 MULTIPART = "multipart/related"
+MULTIPART_XML = f'{MULTIPART}; type="{DICOM_XML}"'
+WADL = "application/vnd.sun.wadl+xml"
 
 _MAX_LENGTH = 4096
 _PARAMETER = re.compile(r"\s*([^\s=;,\"]+)\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]*))\s*")
@@ -60,6 +64,33 @@ def parse_accept(text: str) -> list[MediaType]:
 def accepts_json(accept: Sequence[MediaType]) -> bool:
     """Whether DICOM JSON is acceptable."""
     return any(kind.name in (DICOM_JSON, JSON, "application/*", "*/*") for kind in accept)
+
+
+@lru_cache(maxsize=256)
+def metadata_type(header: str, parameters: tuple[str, ...] = ()) -> str:
+    """In what to answer where DICOM JSON and Native DICOM Model XML are served; empty if in none acceptable.
+
+    Parameters
+    ----------
+    header
+        The Accept header.
+    parameters
+        Values of ``accept`` query parameters, which come first and take no wildcards (PS3.18 8.3.3.1).
+
+    Returns
+    -------
+    str
+        :data:`DICOM_JSON` (the default, also for wildcards), :data:`JSON` or :data:`MULTIPART_XML`.
+    """
+    asked = [kind for text in parameters for kind in parse_accept(text) if "*" not in kind.name]
+    for kind in [*asked, *parse_accept(header)]:
+        if kind.name in (DICOM_JSON, "application/*", "*/*"):
+            return DICOM_JSON
+        if kind.name == JSON:
+            return JSON
+        if kind.name == MULTIPART and kind.parameter("type").lower() in (DICOM_XML, ""):
+            return MULTIPART_XML
+    return ""
 
 
 def _split_unquoted(text: str) -> list[str]:

@@ -14,8 +14,10 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from informatics_gateway.dicomweb import native_xml
 from profiles.dicom_json import DicomJson, tag_key
 from profiles.faults import Fault
+from profiles.multipart import MultipartError, MultipartParser, PartData
 from profiles.ups.states import UPS_SOP_CLASS_UIDS
 from task_manager.outcome import RefusalCode
 
@@ -68,8 +70,43 @@ def parse_data_set(body: bytes, *, may_be_empty: bool = False) -> DicomJson:
     return {key.upper(): element for key, element in content.items()}
 
 
+def parse_xml(body: bytes) -> DicomJson:
+    """The data set of a Native DICOM Model document.
+
+    Raises
+    ------
+    PayloadError
+        If the body is none.
+    """
+    try:
+        return native_xml.read(body)
+    except native_xml.NativeXmlError as error:
+        raise PayloadError(RefusalCode.MALFORMED, Fault(error.where, str(error))) from error
+
+
+def parse_multipart_xml(body: bytes, boundary: str) -> DicomJson:
+    """The data set of a multipart body of one Native DICOM Model document (PS3.18 11.1.3).
+
+    Raises
+    ------
+    PayloadError
+        If the frame cannot be followed or holds another number of parts.
+    """
+    try:
+        parser = MultipartParser(boundary, max_parts=1, max_part_bytes=max(1, len(body)))
+        document = b"".join(event.data for event in parser.feed(body) if isinstance(event, PartData))
+        parser.close()
+    except MultipartError as error:
+        raise PayloadError(RefusalCode.MALFORMED, Fault("", str(error))) from error
+    if not parser.parts:
+        raise PayloadError(RefusalCode.MALFORMED, Fault("", "needs one part, has none"))
+    return parse_xml(document)
+
+
 def _from_query(query: str, names: frozenset[str]) -> list[str]:
     """UIDs under one of `names` and those that stand alone as the whole parameter."""
+    if not query:
+        return []
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
     except ValueError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from pydicom.datadict import tag_for_keyword
@@ -51,18 +52,12 @@ class Search:
     Attributes
     ----------
     query
-        Keys and page, the limit already the server's.
-    asked
-        Top-level tags to be returned besides those always returned.
-    everything
-        Whether all attributes are to be returned.
+        Keys, page and what to return, the limit already the server's.
     warnings
         Texts of the Warning headers that the answer must carry.
     """
 
     query: WorkitemQuery
-    asked: frozenset[str]
-    everything: bool
     warnings: tuple[str, ...]
 
 
@@ -77,8 +72,12 @@ class _Reading:
     faults: list[Fault] = field(default_factory=list)
 
 
+@lru_cache(maxsize=256)
 def parse_search(query: str) -> Search | tuple[Fault, ...]:
-    """The search that a raw query string asks for, or all that is wrong with it."""
+    """The search that a raw query string asks for, or all that is wrong with it.
+
+    Performers ask the same again and again: answers are remembered, and nobody may change one.
+    """
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except UnicodeDecodeError:
@@ -99,11 +98,75 @@ def parse_search(query: str) -> Search | tuple[Fault, ...]:
             matching=reading.keys,
             offset=min(reading.numbers.get("offset", 0), _FURTHEST_OFFSET),
             limit=min(reading.numbers.get("limit", DEFAULT_RESULTS), MAX_RESULTS),
+            returned=None if everything else frozenset(reading.asked),
         ),
-        asked=frozenset(reading.asked),
-        everything=everything,
         warnings=tuple(reading.warnings),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionWish:
+    """What a subscribe asks for.
+
+    Attributes
+    ----------
+    deletion_lock
+        Whether workitems are to be kept until the subscriber has seen them.
+    matching
+        Keys of the filter as DICOM JSON; empty if none are given.
+    """
+
+    deletion_lock: bool
+    matching: DicomJson
+
+
+_COMMON = frozenset({"deletionlock", "filter", "accept", "charset", "limit", "offset", "includefield"})
+
+
+def parse_subscription(query: str) -> SubscriptionWish | tuple[Fault, ...]:
+    """The wish of a subscribe (PS3.18 11.10), or all that is wrong with it.
+
+    The filter may be one encoded ``filter``, one with bare ``=`` and ``,``, several, or plain match
+    parameters as in the edition of 2019: all keys must match.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        return (Fault("", f"the query is not percent-encoded UTF-8 of at most {MAX_PARAMETERS} parameters"),)
+    reading = _Reading()
+    locks = {value for name, value in pairs if name == "deletionlock"}
+    if not locks <= {"true", "false"} or len(locks) > 1:
+        reading.faults.append(Fault("deletionlock", "must be true or false"))
+    for name, value in pairs:
+        if name == "filter":
+            _read_filter(value, reading)
+        elif name not in _COMMON and name not in UNSUPPORTED_MODES:
+            path = attribute_path(name)
+            if path is not None:
+                _read_key(path, value, reading)
+    reading.faults += key_faults(reading.keys)
+    if reading.faults:
+        return tuple(reading.faults)
+    return SubscriptionWish(deletion_lock="true" in locks, matching=reading.keys)
+
+
+def _read_filter(text: str, reading: _Reading) -> None:
+    """Read ``attribute=value,attribute=value``; what follows a comma without naming an attribute is value."""
+    keys: list[tuple[tuple[str, ...], str]] = []
+    for part in text.split(","):
+        name, separator, value = part.partition("=")
+        path = attribute_path(name.strip()) if separator else None
+        if path is not None:
+            keys.append((path, value))
+        elif keys and part:
+            keys[-1] = (keys[-1][0], f"{keys[-1][1]},{part}")
+        elif part:
+            reading.faults.append(Fault("filter", "needs attribute=value, separated by commas"))
+    if len(keys) > MAX_PARAMETERS:
+        reading.faults.append(Fault("filter", f"has more than {MAX_PARAMETERS} keys"))
+        return
+    for path, value in keys:
+        _read_key(path, value, reading)
 
 
 def _read(name: str, value: str, reading: _Reading) -> None:

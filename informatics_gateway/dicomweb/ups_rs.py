@@ -1,354 +1,431 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worklist over HTTP: UPS-RS Create, Retrieve, Update, Change State, Request Cancellation and Search.
+"""The worklist over HTTP: the UPS-RS transactions of PS3.18 chapter 11 and Retrieve Capabilities.
 
-Translates only (PS3.18 chapter 11): what a request means is read by ``ups_payload.py`` and ``ups_query.py``,
-what happens is decided behind the Worklist port, and what the answer is called stands in ``statuses.py``.
-Lenient in what it reads, strict in what it sends; no request, however hostile, is answered 5xx while the
-store works.
+Translates only: what a request means is read by ``ups_payload.py`` and ``ups_query.py``, what happens is
+decided behind the ports, and what the answer is called stands in ``statuses.py``. Lenient in what it reads,
+strict in what it sends; no request, however hostile, is answered 5xx while the store works.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import re
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
-from informatics_gateway.dicomweb.media import (
-    DICOM_JSON,
-    JSON,
-    MediaType,
-    accepts_json,
-    parse_accept,
-    parse_media_type,
+from informatics_gateway.dicomweb.capabilities import capabilities
+from informatics_gateway.dicomweb.media import JSON, WADL, parse_accept
+from informatics_gateway.dicomweb.ups_exchange import (
+    MAX_BODY_BYTES,
+    MAX_QUERY_CHARACTERS,
+    Answer,
+    AnsweredError,
+    BrokenOffError,
+    Exchange,
+    beside,
+    problem,
 )
+from informatics_gateway.dicomweb.ups_openapi import description
 from informatics_gateway.dicomweb.ups_payload import (
     PROCEDURE_STEP_STATE,
     PayloadError,
     drop_own_identity,
-    parse_data_set,
     take_transaction_uid,
     take_workitem_uid,
     text_value,
 )
-from informatics_gateway.dicomweb.ups_query import parse_search
-from informatics_gateway.statuses import STATUSES, WARNINGS, Operation, refusal_text
-from profiles.dicom_json import DicomJson
+from informatics_gateway.dicomweb.ups_query import parse_search, parse_subscription
+from informatics_gateway.dicomweb.ups_resources import CAPABILITIES, TRANSACTIONS
+from informatics_gateway.statuses import Operation
 from profiles.faults import Fault
 from profiles.uids import is_uid
-from profiles.ups.returning import search_result
+from profiles.ups.states import FILTERED_GLOBAL_SUBSCRIPTION_UID
 from profiles.ups.values import fits
 from task_manager.actor import Actor
-from task_manager.errors import StoreError
+from task_manager.errors import StoreError, facts_of
+from task_manager.notices import Channel
 from task_manager.outcome import Accepted, RefusalCode, Refused
-from task_manager.ports import Worklist
+from task_manager.ports import Subscriptions, Worklist
+from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 
-logger = logging.getLogger(__name__)
+__all__ = ["MAX_BODY_BYTES", "MAX_QUERY_CHARACTERS", "UpsRouter", "router"]
 
-MAX_BODY_BYTES = 8 * 2**20
-MAX_QUERY_CHARACTERS = 8192
+_LOG = logging.getLogger(__name__)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii"})
-_DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request or the data set is wrong; every fault is listed"},
-    404: {"description": "No such workitem"},
-    409: {"description": "Not possible in the present state"},
-    413: {"description": "The body is too large"},
-    414: {"description": "The query is too long"},
-    415: {"description": "The body is not DICOM JSON"},
-}
+_T = TypeVar("_T")
+
+Handler = Callable[..., Awaitable[Answer]]
+Methods = Mapping[str, tuple[Operation, Handler]]
 
 
-class _AnsweredError(Exception):
-    def __init__(self, response: Response) -> None:
-        self.response = response
-        super().__init__(response.status_code)
+def router(
+    worklist: Worklist,
+    subscriptions: Subscriptions | None = None,
+    *,
+    prefix: str = "/dicom-web",
+    public_url: str = "",
+    channel_url: Callable[[str, str], str] | None = None,
+) -> UpsRouter:
+    """The UPS-RS resources under `prefix`.
+
+    Create answers 201 with Location; Retrieve 200; Search 200, or 204 without match; Update and Change State
+    200 without body; Request Cancellation 202; Subscribe 201 with the WebSocket address in Content-Location;
+    Unsubscribe and Suspend 200; OPTIONS 200 or 304. Errors are 400, 403, 404, 405 with Allow, 406, 409, 410,
+    413, 414 and 415, with a JSON body that lists every fault.
+
+    Parameters
+    ----------
+    subscriptions
+        None for a service without events: Subscribe is then answered 403 (C315).
+    public_url
+        Base URL of the service where it is not the one that clients write, such as behind a proxy.
+    channel_url
+        From base URL and AE title to the address of the event channel.
+    """
+    return UpsRouter(
+        worklist,
+        subscriptions,
+        prefix=prefix,
+        public_url=public_url.rstrip("/"),
+        channel_url=channel_url or _channel_url,
+    )
 
 
-_PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+def _channel_url(base_url: str, receiving_ae: str) -> str:
+    scheme, _, rest = base_url.partition("://")
+    return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/subscribers/{quote(receiving_ae, safe='')}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Door:
-    """One request on its way: where it came in, and how answers are written."""
+class UpsRouter(APIRouter):
+    """Routes that are described like any other and found by two look-ups.
 
-    request: Request
-    operation: Operation
-    prefix: str
+    The framework's way to a route tries every pattern of every door and builds a request on the way, which
+    takes longer than the answer; a path under ``/workitems`` needs neither. The routes that are registered
+    here are for OpenAPI, and for frameworks that ask each route themselves: they end in the same place.
+    """
 
-    @property
-    def query(self) -> str:
-        return self.request.url.query
+    def __init__(
+        self,
+        worklist: Worklist,
+        subscriptions: Subscriptions | None,
+        *,
+        prefix: str,
+        public_url: str,
+        channel_url: Callable[[str, str], str],
+    ) -> None:
+        super().__init__(prefix=prefix, tags=["UPS-RS"])
+        self._public_url = public_url
+        self._resources = _resources(_Handlers(worklist, subscriptions, channel_url))
+        self._describe()
 
-    @property
-    def service(self) -> str:
-        """The base URL of the service, as the client wrote it."""
-        try:
-            return str(self.request.base_url).rstrip("/") + self.prefix
-        except ValueError:
-            return self.prefix
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        """Whether a request is for a resource of this door."""
+        if scope["type"] != "http" or self._template(scope) not in self._resources:
+            return Match.NONE, {}
+        return Match.FULL, {}
 
-    def actor(self, name: str = "") -> Actor:
-        """Who asks: the requester of the URL, else the product the User-Agent header names (not proven)."""
-        client = self.request.client
-        product = _PRODUCT.match(self.request.headers.get("user-agent", ""))
-        said = name or (product[0] if product else "")
-        return Actor(door="dicomweb", name=said, address=client.host if client else "")
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request for a resource of this door."""
+        answer = await self.respond(scope, receive)
+        await answer(scope, receive, send)
 
-    def address(self, uid: str) -> str:
-        return f"{self.service}/workitems/{uid}"
+    async def respond(self, scope: Any, receive: Any) -> Answer:
+        """The answer to a request for a resource of this door.
 
-    def warn(self, response: Response, texts: Sequence[str]) -> Response:
-        """Add Warning headers in the form PS3.18 8.3.4 prints."""
-        for text in filter(None, texts):
-            response.headers.append("Warning", f"299 {self.service}: {text}")
-        return response
-
-    def accepted(self, outcome: Accepted, status: int, headers: dict[str, str] | None = None) -> Response:
-        texts = [WARNINGS[warning].http_text(self.operation) for warning in outcome.warnings]
-        return self.warn(Response(status_code=status, headers=headers), texts)
-
-    def refused(self, refusal: Refused, transaction_uid: str = "") -> Response:
-        response = _problem(STATUSES[refusal.code].http_status(self.operation), refusal.code, refusal.faults)
-        text = refusal_text(refusal.code, self.operation, transaction_uid=transaction_uid)
-        return self.warn(response, [text])
-
-    def data_sets(self, found: Sequence[DicomJson], headers: dict[str, str] | None = None) -> Response:
-        return Response(orjson.dumps(list(found)), media_type=self.media_type(), headers=headers)
-
-    def media_type(self) -> str:
-        """The JSON media type to answer in; 406 if none is acceptable (PS3.18 8.7.5)."""
-        ranges = [
-            *(MediaType(name.strip().lower()) for name in self.request.query_params.getlist("accept")),
-            *parse_accept(",".join(self.request.headers.getlist("accept"))),
-        ]
-        if not accepts_json(ranges):
-            raise _AnsweredError(
-                _problem(406, None, (Fault("Accept", f"only {DICOM_JSON} and {JSON} are served"),))
-            )
-        first = next(one.name for one in ranges if accepts_json([one]))
-        return JSON if first == JSON else DICOM_JSON
-
-    async def body(self) -> bytes:
-        """The body of DICOM JSON, within limits; empty if there is none."""
-        received = bytearray()
-        async for chunk in self.request.stream():
-            received += chunk
-            if len(received) > MAX_BODY_BYTES:
-                fault = Fault("", f"takes {MAX_BODY_BYTES} bytes at most")
-                raise _AnsweredError(_problem(413, None, (fault,)))
-        if received:
-            kind = parse_media_type(self.request.headers.get("content-type", ""))
-            if kind.name not in (DICOM_JSON, JSON) or kind.parameter("charset").lower() not in _UTF_8:
-                fault = Fault("Content-Type", f"needs {DICOM_JSON} or {JSON} in UTF-8")
-                raise _AnsweredError(_problem(415, None, (fault,), {"Accept-Post": f"{DICOM_JSON}, {JSON}"}))
-        return bytes(received)
-
-    async def serve(self, work: Callable[[bytes], Response]) -> Response:
-        """Answer the request with what `work` makes of its body, in a worker thread.
-
-        The edge of this door: everything that can go wrong ends here as an answer, logged once if it is our
-        fault.
+        The edge: everything that can go wrong ends here as an answer, logged once if it is our fault.
         """
+        methods = self._resources[self._template(scope)]
+        found = methods.get(scope["method"])
+        if found is None:
+            allowed = ", ".join(methods)
+            return problem(405, None, (Fault("", f"only {allowed} here"),), [("Allow", allowed)])
+        operation, handler = found
+        exchange = Exchange(scope, receive, operation, self.prefix, self._public_url)
         try:
-            if len(self.query) > MAX_QUERY_CHARACTERS:
-                return _problem(414, None, (Fault("", f"takes {MAX_QUERY_CHARACTERS} characters at most"),))
-            return await run_in_threadpool(work, await self.body())
-        except _AnsweredError as answered:
-            return answered.response
+            return await handler(exchange, *self._segments(scope)[1::2])
+        except AnsweredError as answered:
+            return answered.answer
         except PayloadError as error:
-            return self.refused(Refused(error.code, error.faults))
-        except ClientDisconnect:
-            return _problem(400, RefusalCode.MALFORMED, (Fault("", "the request broke off"),))
-        except StoreError:
-            logger.warning("store failed", extra={"action": "ups_rs.store_failed"})
-            return self.refused(Refused(RefusalCode.OUT_OF_RESOURCES))
-        except Exception:
-            logger.exception(
-                "request failed", extra={"action": "ups_rs.failed", "operation": self.operation.value}
+            return exchange.refused(Refused(error.code, error.faults))
+        except BrokenOffError:
+            return problem(400, RefusalCode.MALFORMED, (Fault("", "the request broke off"),))
+        except StoreError as error:
+            _LOG.warning("store failed", extra={"action": "ups_rs.store_failed", **facts_of(error)})
+            answer = exchange.refused(Refused(RefusalCode.OUT_OF_RESOURCES))
+            answer.add(b"retry-after", "10")
+            return answer
+        except Exception:  # noqa: BLE001 - the edge of the door: log once, answer
+            _LOG.exception("request failed", extra={"action": "ups_rs.failed", "operation": operation.value})
+            return exchange.refused(Refused(RefusalCode.PROCESSING_FAILURE))
+
+    def _segments(self, scope: Any) -> list[str]:
+        """The path below the prefix; every second segment is a value."""
+        path: str = scope["path"]
+        root = scope.get("root_path", "")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        if not path.startswith(self.prefix) or path[len(self.prefix) :][:1] not in ("/", ""):
+            return ["?"]
+        return path[len(self.prefix) + 1 :].split("/", _MOST_SEGMENTS)
+
+    def _template(self, scope: Any) -> str:
+        """The resource a request is for, as a key of the table of resources."""
+        segments = self._segments(scope)
+        for index in range(1, len(segments), 2):
+            if not segments[index]:
+                return ""
+            segments[index] = "*"
+        return "/".join(segments)
+
+    def _describe(self) -> None:
+        async def respond(request: Request) -> Response:
+            return await self.respond(request.scope, request.receive)
+
+        described: dict[str, set[str]] = {"": set(), "/": {CAPABILITIES.method}}
+        for transaction in (CAPABILITIES, *TRANSACTIONS):
+            self.add_api_route(
+                transaction.path, respond, methods=[transaction.method], **description(transaction)
             )
-            return self.refused(Refused(RefusalCode.PROCESSING_FAILURE))
+            described.setdefault(transaction.path, set()).add(transaction.method)
+        for path, methods in described.items():
+            self.add_api_route(path, respond, methods=sorted(_METHODS - methods), include_in_schema=False)
 
 
-def _problem(
-    status: int,
-    code: RefusalCode | None,
-    faults: Sequence[Fault],
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """An error answer: the code and every fault with its path (PS3.18 8.6.3 leaves the form free)."""
-    content = {
-        "status": status,
-        "code": code.value if code is not None else "",
-        "faults": [{"path": fault.path, "message": fault.message} for fault in faults],
+_MOST_SEGMENTS = 6
+
+
+def _key(path: str) -> str:
+    return "/".join("*" if part.startswith("{") else part for part in path.lstrip("/").split("/"))
+
+
+def _resources(handlers: _Handlers) -> Mapping[str, Methods]:
+    """Resource key to its methods, in the order that Allow names them."""
+    by_operation: Mapping[Operation, Handler] = {
+        Operation.CREATE: handlers.create,
+        Operation.RETRIEVE: handlers.retrieve,
+        Operation.SEARCH: handlers.search,
+        Operation.UPDATE: handlers.update,
+        Operation.CHANGE_STATE: handlers.change_state,
+        Operation.CANCEL: handlers.request_cancel,
+        Operation.SUBSCRIBE: handlers.subscribe,
+        Operation.UNSUBSCRIBE: handlers.unsubscribe,
+        Operation.SUSPEND: handlers.suspend,
     }
-    return Response(orjson.dumps(content), status_code=status, media_type=JSON, headers=headers)
+    found: dict[str, dict[str, tuple[Operation, Handler]]] = {"": {}}
+    for one in TRANSACTIONS:
+        found.setdefault(_key(one.path), {})[one.method] = (one.operation, by_operation[one.operation])
+    for path in ("/", *(one.path for one in TRANSACTIONS)):
+        handler = partial(handlers.capabilities, path)
+        found[_key(path)].setdefault(CAPABILITIES.method, (CAPABILITIES.operation, handler))
+    return found
+
+
+class _Handlers:
+    """What each transaction does with a request."""
+
+    def __init__(
+        self,
+        worklist: Worklist,
+        subscriptions: Subscriptions | None,
+        channel_url: Callable[[str, str], str],
+    ) -> None:
+        self._worklist = worklist
+        self._subscriptions = subscriptions
+        self._channel_url = channel_url
+
+    async def create(self, exchange: Exchange) -> Answer:
+        query = exchange.query
+        data_set = await exchange.data_set()
+        uid = take_workitem_uid(query, data_set) or f"2.25.{uuid.uuid4().int}"
+        outcome = await self._submit(uid, Create(uid=uid, attributes=data_set), exchange)
+        if isinstance(outcome, Refused):
+            return exchange.refused(outcome)
+        address = exchange.address(outcome.uid or uid)
+        return exchange.accepted(outcome, 201, [("Location", address), ("Content-Location", address)])
+
+    async def retrieve(self, exchange: Exchange, uid: str) -> Answer:
+        media_type = exchange.metadata_type()
+        found = await _settled(self._worklist.fetch(uid)) if is_uid(uid) else _unknown()
+        if isinstance(found, Refused):
+            return exchange.refused(found)
+        return await exchange.data_sets((found,), media_type, [("Content-Location", exchange.address(uid))])
+
+    async def search(self, exchange: Exchange) -> Answer:
+        media_type = exchange.metadata_type()
+        search = parse_search(exchange.query)
+        if isinstance(search, tuple):
+            return exchange.refused(Refused(RefusalCode.UNSUPPORTED_MATCHING, search))
+        if not search.query.limit:
+            return exchange.warn(Answer(204), search.warnings)
+        page = await beside(self._worklist.search, search.query)
+        if not page.results:
+            return exchange.warn(Answer(204), search.warnings)
+        answer = await exchange.data_sets(page.results, media_type)
+        if page.remaining:
+            remaining = f"There are {page.remaining} additional results that can be requested"
+            exchange.warn(answer, [*search.warnings, remaining])
+        else:
+            exchange.warn(answer, search.warnings)
+        return answer
+
+    async def update(self, exchange: Exchange, uid: str) -> Answer:
+        query = exchange.query
+        changes = await exchange.data_set()
+        transaction_uid = take_transaction_uid(query, changes)
+        drop_own_identity(uid, changes)
+        command = Update(changes=changes, transaction_uid=transaction_uid)
+        outcome = await self._submit(uid, command, exchange)
+        if isinstance(outcome, Refused):
+            return exchange.refused(outcome, transaction_uid)
+        return exchange.accepted(outcome, 200)
+
+    async def change_state(self, exchange: Exchange, uid: str, requester: str = "") -> Answer:
+        query = exchange.query
+        data_set = await exchange.data_set()
+        transaction_uid = take_transaction_uid(query, data_set)
+        state = text_value(data_set, PROCEDURE_STEP_STATE, "ProcedureStepState")
+        if not state:
+            raise PayloadError(RefusalCode.MISSING_ATTRIBUTE, Fault("ProcedureStepState", "is needed"))
+        command = ChangeState(state=state, transaction_uid=transaction_uid)
+        outcome = await self._submit(uid, command, exchange, _ae_title(requester, "RequestingAE"))
+        if isinstance(outcome, Refused):
+            return exchange.refused(outcome, transaction_uid)
+        return exchange.accepted(outcome, 200)
+
+    async def request_cancel(self, exchange: Exchange, uid: str, requester: str = "") -> Answer:
+        _ = exchange.query  # which may be too long
+        details = await exchange.data_set(may_be_empty=True)
+        name = _ae_title(requester, "RequestingAE")
+        command = RequestCancel(details=details, requesting_ae=exchange.actor(name).name)
+        outcome = await self._submit(uid, command, exchange, name)
+        if isinstance(outcome, Refused):
+            return exchange.refused(outcome)
+        return exchange.accepted(outcome, 202)
+
+    async def subscribe(self, exchange: Exchange, target: str, aetitle: str) -> Answer:
+        wish = parse_subscription(exchange.query)
+        if isinstance(wish, tuple):
+            return exchange.refused(Refused(RefusalCode.INVALID_ATTRIBUTES, wish))
+        filtered = target == FILTERED_GLOBAL_SUBSCRIPTION_UID
+        if filtered and not wish.matching:
+            fault = Fault("filter", "is needed to subscribe to a filtered worklist")
+            return exchange.refused(Refused(RefusalCode.MISSING_ATTRIBUTE, (fault,)))
+        receiving_ae = _ae_title(aetitle, "ReceivingAE")
+        outcome = await self._on_subscription(
+            target,
+            lambda subscriptions: subscriptions.subscribe(
+                target,
+                receiving_ae,
+                deletion_lock=wish.deletion_lock,
+                matching=wish.matching if filtered else {},
+                channel=Channel.WEBSOCKET,
+                actor=exchange.actor(receiving_ae),
+            ),
+        )
+        if isinstance(outcome, Refused):
+            return exchange.refused(outcome)
+        channel = self._channel_url(exchange.service, receiving_ae)
+        return exchange.accepted(outcome, 201, [("Content-Location", channel)])
+
+    async def unsubscribe(self, exchange: Exchange, target: str, aetitle: str) -> Answer:
+        receiving_ae, actor = _receiver(exchange, aetitle)
+        outcome = await self._on_subscription(
+            target, lambda subscriptions: subscriptions.unsubscribe(target, receiving_ae, actor=actor)
+        )
+        return exchange.refused(outcome) if isinstance(outcome, Refused) else exchange.accepted(outcome, 200)
+
+    async def suspend(self, exchange: Exchange, target: str, aetitle: str) -> Answer:
+        receiving_ae, actor = _receiver(exchange, aetitle)
+        outcome = await self._on_subscription(
+            target, lambda subscriptions: subscriptions.suspend(target, receiving_ae, actor=actor)
+        )
+        return exchange.refused(outcome) if isinstance(outcome, Refused) else exchange.accepted(outcome, 200)
+
+    async def capabilities(self, resource: str, exchange: Exchange, *values: str) -> Answer:
+        del values
+        _ = exchange.query
+        media_type = _capabilities_type(exchange.header(b"accept"))
+        if not media_type:
+            fault = Fault("Accept", f"only {WADL} and {JSON} are served")
+            return problem(406, None, (fault,))
+        found = capabilities(exchange.service, resource, media_type)
+        headers = [("ETag", found.etag), ("Vary", "Accept")]
+        if any(
+            tag.strip() in (found.etag, f"W/{found.etag}", "*")
+            for tag in exchange.header(b"if-none-match").split(",")
+        ):
+            return Answer(304, headers=headers)
+        return Answer(200, found.content, media_type, headers)
+
+    async def _submit(
+        self, uid: str, command: Create | Command, exchange: Exchange, name: str = ""
+    ) -> Accepted | Refused:
+        if not isinstance(command, Create) and not is_uid(uid):
+            return _unknown()
+        return await _settled(self._worklist.submit(uid, command, actor=exchange.actor(name)))
+
+    async def _on_subscription(
+        self, target: str, work: Callable[[Subscriptions], Accepted | Refused]
+    ) -> Accepted | Refused:
+        if self._subscriptions is None:
+            fault = Fault("", "this service reports no events")
+            return Refused(RefusalCode.EVENTS_NOT_SUPPORTED, (fault,))
+        if not is_uid(target):
+            return _unknown()
+        outcome: Accepted | Refused = await beside(work, self._subscriptions)
+        return outcome
+
+
+async def _settled(future: Future[_T]) -> _T:
+    """The result of a future of another thread; a request that is given up never cancels it."""
+    if not future.done():
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def settle(done: Future[_T]) -> None:
+            del done
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(wake)
+
+        future.add_done_callback(settle)
+        await waiter
+    return future.result()
 
 
 def _unknown() -> Refused:
     return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("SOPInstanceUID", "names no workitem here"),))
 
 
-def router(worklist: Worklist, *, prefix: str = "/dicom-web") -> APIRouter:
-    """The UPS-RS resources under `prefix`.
-
-    Create answers 201 with Location; Retrieve 200; Search 200, or 204 without match; Update and Change State
-    200 without body; Request Cancellation 202. Errors are 400, 404, 405 with Allow, 406, 409, 413, 414 and
-    415, with a JSON body that lists every fault.
-    """
-    routes = APIRouter(prefix=prefix, tags=["UPS-RS"], responses=_DOCUMENTED)
-
-    def door(request: Request, operation: Operation) -> _Door:
-        return _Door(request, operation, prefix)
-
-    @routes.post("/workitems", status_code=201, summary="Create a workitem (PS3.18 11.4)")
-    async def create_workitem(request: Request) -> Response:
-        at = door(request, Operation.CREATE)
-        return await at.serve(lambda body: _create(worklist, at, body))
-
-    @routes.get("/workitems", summary="Search workitems (PS3.18 11.9)")
-    async def search_workitems(request: Request) -> Response:
-        at = door(request, Operation.SEARCH)
-        return await at.serve(lambda body: _search(worklist, at))
-
-    @routes.get("/workitems/{uid}", summary="Retrieve a workitem (PS3.18 11.5)")
-    async def retrieve_workitem(request: Request, uid: str) -> Response:
-        at = door(request, Operation.RETRIEVE)
-        return await at.serve(lambda body: _retrieve(worklist, at, uid))
-
-    @routes.put("/workitems/{uid}", summary="Update a workitem, as some clients do")
-    @routes.post("/workitems/{uid}", summary="Update a workitem (PS3.18 11.6)")
-    async def update_workitem(request: Request, uid: str) -> Response:
-        at = door(request, Operation.UPDATE)
-        return await at.serve(lambda body: _update(worklist, at, uid, body))
-
-    @routes.put("/workitems/{uid}/state/{requester}", summary="Change the state, naming the requester")
-    @routes.put("/workitems/{uid}/state", summary="Change the state of a workitem (PS3.18 11.7)")
-    async def change_state(request: Request, uid: str, requester: str = "") -> Response:
-        at = door(request, Operation.CHANGE_STATE)
-        return await at.serve(lambda body: _change_state(worklist, at, uid, requester, body))
-
-    @routes.post(
-        "/workitems/{uid}/cancelrequest/{requester}",
-        status_code=202,
-        summary="Request cancellation, naming the requester",
-    )
-    @routes.post(
-        "/workitems/{uid}/cancelrequest", status_code=202, summary="Request cancellation (PS3.18 11.8)"
-    )
-    async def request_cancel(request: Request, uid: str, requester: str = "") -> Response:
-        at = door(request, Operation.CANCEL)
-        return await at.serve(lambda body: _request_cancel(worklist, at, uid, requester, body))
-
-    for path, allowed in {
-        "/workitems": ("GET", "POST"),
-        "/workitems/{uid}": ("GET", "POST", "PUT"),
-        "/workitems/{uid}/state": ("PUT",),
-        "/workitems/{uid}/state/{requester}": ("PUT",),
-        "/workitems/{uid}/cancelrequest": ("POST",),
-        "/workitems/{uid}/cancelrequest/{requester}": ("POST",),
-    }.items():
-        routes.add_api_route(
-            path,
-            _not_allowed(allowed),
-            methods=sorted(_METHODS - set(allowed)),
-            include_in_schema=False,
-        )
-    return routes
-
-
-def _not_allowed(allowed: Sequence[str]) -> Callable[[], Response]:
-    """An endpoint that answers 405 and names all that is allowed; the framework would name one method."""
-
-    def answer() -> Response:
-        methods = ", ".join(allowed)
-        return _problem(405, None, (Fault("", f"only {methods} here"),), {"Allow": methods})
-
-    return answer
-
-
-def _create(worklist: Worklist, door: _Door, body: bytes) -> Response:
-    data_set = parse_data_set(body)
-    uid = take_workitem_uid(door.query, data_set) or f"2.25.{uuid.uuid4().int}"
-    outcome = worklist.create_workitem(uid, data_set, actor=door.actor())
-    if isinstance(outcome, Refused):
-        return door.refused(outcome)
-    address = door.address(outcome.uid or uid)
-    return door.accepted(outcome, 201, {"Location": address, "Content-Location": address})
-
-
-def _retrieve(worklist: Worklist, door: _Door, uid: str) -> Response:
-    door.media_type()
-    found = worklist.retrieve_workitem(uid) if is_uid(uid) else _unknown()
-    if isinstance(found, Refused):
-        return door.refused(found)
-    return door.data_sets([found], {"Content-Location": door.address(uid)})
-
-
-def _search(worklist: Worklist, door: _Door) -> Response:
-    door.media_type()
-    search = parse_search(door.query)
-    if isinstance(search, tuple):
-        return door.refused(Refused(RefusalCode.UNSUPPORTED_MATCHING, search))
-    query = search.query
-    found = worklist.search_workitems(query) if query.limit else ()
-    warnings = list(search.warnings)
-    if found and len(found) == query.limit:
-        remaining = worklist.count_workitems(query.matching) - query.offset - len(found)
-        if remaining > 0:
-            warnings.append(f"There are {remaining} additional results that can be requested")
-    if not found:
-        return door.warn(Response(status_code=204), warnings)
-    results = found if search.everything else [search_result(one, search.asked) for one in found]
-    return door.warn(door.data_sets(results), warnings)
-
-
-def _update(worklist: Worklist, door: _Door, uid: str, body: bytes) -> Response:
-    changes = parse_data_set(body)
-    transaction_uid = take_transaction_uid(door.query, changes)
-    drop_own_identity(uid, changes)
-    outcome: Accepted | Refused = _unknown()
-    if is_uid(uid):
-        outcome = worklist.update_workitem(uid, changes, transaction_uid=transaction_uid, actor=door.actor())
-    if isinstance(outcome, Refused):
-        return door.refused(outcome, transaction_uid)
-    return door.accepted(outcome, 200)
-
-
-def _change_state(worklist: Worklist, door: _Door, uid: str, requester: str, body: bytes) -> Response:
-    data_set = parse_data_set(body)
-    transaction_uid = take_transaction_uid(door.query, data_set)
-    state = text_value(data_set, PROCEDURE_STEP_STATE, "ProcedureStepState")
-    if not state:
-        raise PayloadError(RefusalCode.MISSING_ATTRIBUTE, Fault("ProcedureStepState", "is needed"))
-    outcome: Accepted | Refused = _unknown()
-    if is_uid(uid):
-        actor = door.actor(_requester(requester))
-        outcome = worklist.change_state(uid, state, transaction_uid=transaction_uid, actor=actor)
-    if isinstance(outcome, Refused):
-        return door.refused(outcome, transaction_uid)
-    return door.accepted(outcome, 200)
-
-
-def _request_cancel(worklist: Worklist, door: _Door, uid: str, requester: str, body: bytes) -> Response:
-    details = parse_data_set(body, may_be_empty=True)
-    outcome: Accepted | Refused = _unknown()
-    if is_uid(uid):
-        outcome = worklist.request_cancel(uid, details, actor=door.actor(_requester(requester)))
-    if isinstance(outcome, Refused):
-        return door.refused(outcome)
-    return door.accepted(outcome, 202)
-
-
-def _requester(name: str) -> str:
-    """The AE title at the end of a path; empty if there is none."""
+def _ae_title(name: str, path: str) -> str:
+    """The AE title in a path; empty if there is none."""
     if name and not fits("AE", name):
-        raise PayloadError(RefusalCode.INVALID_ATTRIBUTES, Fault("RequestingAE", "needs an AE title"))
+        raise PayloadError(RefusalCode.INVALID_ATTRIBUTES, Fault(path, "needs an AE title"))
     return name.strip()
+
+
+def _receiver(exchange: Exchange, aetitle: str) -> tuple[str, Actor]:
+    _ = exchange.query
+    receiving_ae = _ae_title(aetitle, "ReceivingAE")
+    return receiving_ae, exchange.actor(receiving_ae)
+
+
+def _capabilities_type(accept: str) -> str:
+    """WADL unless JSON is asked for first; empty if neither is acceptable."""
+    for kind in parse_accept(accept):
+        if kind.name == JSON:
+            return JSON
+        if kind.name in (WADL, "application/*", "*/*"):
+            return WADL
+    return ""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
@@ -14,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from informatics_gateway.dicomweb import ups_rs
-from profiles.dicom_json import DicomJson
 from task_manager.actor import Actor
 from task_manager.errors import StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
-from task_manager.ports import WorkitemQuery
+from task_manager.ports import SearchPage, WorkitemQuery
+from task_manager.workitem.commands import Command, Create
 from task_manager.workitem.memory import MemoryWorklist
 from tests.asgi import AsgiClient
 from tests.contract.workitems import NOW, minimal
@@ -50,7 +51,7 @@ def web() -> Web:
         ("application/*", JSON_TYPE),
         ("text/html, application/json;q=0.5", "application/json"),
         ("application/json;q=0.5, application/dicom+json", JSON_TYPE),
-        ('multipart/related; type="application/dicom+xml", application/json', "application/json"),
+        ('multipart/related; type="application/dicom", application/json', "application/json"),
         ("", JSON_TYPE),
     ],
 )
@@ -83,8 +84,9 @@ def test_accept_as_parameter(web: Web) -> None:
         "",
         "text/plain",
         "application/dicom",
-        "application/dicom+xml",
+        "application/xml",
         "application/dicom+json; charset=latin-1",
+        'multipart/related; type="application/dicom"; boundary=b',
     ],
 )
 @pytest.mark.parametrize(
@@ -115,11 +117,16 @@ def test_accepted_content_types(web: Web, content_type: str) -> None:
 @pytest.mark.parametrize(
     ("path", "methods", "allow"),
     [
-        ("/workitems", "PUT DELETE PATCH OPTIONS", "GET, POST"),
-        (f"/workitems/{UID}", "DELETE PATCH OPTIONS", "GET, POST, PUT"),
-        (f"/workitems/{UID}/state", "GET POST DELETE", "PUT"),
-        (f"/workitems/{UID}/cancelrequest", "GET PUT DELETE", "POST"),
-        (f"/workitems/{UID}/cancelrequest/AE", "GET PUT DELETE", "POST"),
+        ("", "GET POST PUT DELETE", "OPTIONS"),
+        ("/", "GET POST PUT DELETE", "OPTIONS"),
+        ("/workitems", "PUT DELETE PATCH HEAD", "GET, POST, OPTIONS"),
+        (f"/workitems/{UID}", "DELETE PATCH", "GET, POST, PUT, OPTIONS"),
+        (f"/workitems/{UID}/state", "GET POST DELETE", "PUT, OPTIONS"),
+        (f"/workitems/{UID}/state/AE", "GET POST DELETE", "PUT, OPTIONS"),
+        (f"/workitems/{UID}/cancelrequest", "GET PUT DELETE", "POST, OPTIONS"),
+        (f"/workitems/{UID}/cancelrequest/AE", "GET PUT DELETE", "POST, OPTIONS"),
+        (f"/workitems/{UID}/subscribers/AE", "GET PUT PATCH", "POST, DELETE, OPTIONS"),
+        (f"/workitems/{UID}/subscribers/AE/suspend", "GET PUT DELETE", "POST, OPTIONS"),
     ],
 )
 def test_other_methods(web: Web, path: str, methods: str, allow: str) -> None:
@@ -184,11 +191,13 @@ class BrokenWorklist(MemoryWorklist):
         super().__init__(lambda: NOW)
         self.error = error
 
-    def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
+    def search(self, query: WorkitemQuery) -> SearchPage:
         raise self.error
 
-    def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
-        raise self.error
+    def submit(self, uid: str, command: Create | Command, *, actor: Actor) -> Future[Accepted | Refused]:
+        failed: Future[Accepted | Refused] = Future()
+        failed.set_exception(self.error)
+        return failed
 
 
 @pytest.mark.parametrize(

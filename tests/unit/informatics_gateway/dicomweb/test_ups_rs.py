@@ -9,6 +9,7 @@ import pytest
 
 from profiles.dicom_json import DicomJson, element, merged, tag_key, text
 from profiles.uids import is_uid
+from task_manager.ports import WorkitemQuery
 from tests.contract.workitems import code, instances, minimal, performed, progress
 from tests.unit.informatics_gateway.dicomweb.ups_web import (
     BASE,
@@ -97,7 +98,7 @@ def test_create_refused(
     answer = web.ask("POST", f"/workitems{query}", [{**minimal(), **attributes}])
     assert answer.status_code == status
     assert sorted(paths(answer)) == sorted(faulty)
-    assert web.worklist.count_workitems({}) == 0
+    assert web.worklist.search_workitems(WorkitemQuery(matching={})) == []
 
 
 def test_create_names_nested_faults(web: Web) -> None:
