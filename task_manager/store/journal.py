@@ -73,13 +73,6 @@ def ensure_listener(connection: Connection, receiving_ae: str, channel: Channel,
         )
 
 
-def purge_reports(connection: Connection, before: datetime) -> int:
-    """Delete the reports written before; how many. The last one stays, so that numbers keep growing."""
-    newest = select(func.max(_REPORT.c.id)).scalar_subquery()
-    done = connection.execute(delete(_REPORT).where(_REPORT.c.reported_at < before, _REPORT.c.id < newest))
-    return done.rowcount
-
-
 class StoredJournal:
     """Implements :class:`task_manager.notices.Journal` on the database.
 

@@ -274,11 +274,6 @@ def is_subscribed_at_all(connection: Connection, receiving_ae: str) -> bool:
     return bool(connection.execute(select(or_(item, whole))).scalar())
 
 
-def forget_items(connection: Connection, uids: Sequence[str]) -> None:
-    """Remove the subscriptions to workitems that are deleted."""
-    connection.execute(delete(_SUBSCRIPTION).where(_SUBSCRIPTION.c.workitem_uid.in_(uids)))
-
-
 def _global(receiving_ae: str, *, filtered: bool) -> tuple[Any, Any]:
     return _GLOBAL.c.receiving_ae == receiving_ae, _GLOBAL.c.filtered == filtered
 
