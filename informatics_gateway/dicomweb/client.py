@@ -7,9 +7,6 @@ means for a retry is decided here; when to retry is the worker's business.
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,17 +18,15 @@ import httpx
 import orjson
 
 from informatics_gateway.dicomweb.media import DICOM, DICOM_JSON, MULTIPART
+from informatics_gateway.dicomweb.outbound import TRANSIENT_HTTP, DicomWebService
 from profiles.dicom_json import first, items
-from profiles.faults import Fault
 from profiles.multipart import PART_END, closing, part_head
-from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
+from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.ports import Receipt, Shipment
 from task_manager.study.model import Instance
 
-_TOKEN = re.compile(r"[!-~]{1,8192}")
 _CHUNK_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
-_TRANSIENT_HTTP = frozenset((408, 425, 429))
 _DUPLICATE = 0x0111
 _TRANSIENT_REASONS = frozenset((0x0110, 0x0213))  # processing failure, resource limitation (PS3.7 C)
 
@@ -65,13 +60,8 @@ class DicomWebDeliverer:
         ca_file: Path | None = None,
         timeout_s: float = 60.0,
     ) -> None:
-        if faults := _address_faults(base_url, token_file):
-            raise ConfigurationError(*faults)
-        self._studies_url = f"{base_url.rstrip('/')}/studies"
-        self._token_file = token_file
-        self._client = httpx.Client(
-            verify=_trust(ca_file), timeout=timeout_s, trust_env=False, follow_redirects=False
-        )
+        self._service = DicomWebService(base_url, token_file=token_file, ca_file=ca_file, timeout_s=timeout_s)
+        self._studies_url = f"{self._service.base_url}/studies"
 
     def __enter__(self) -> DicomWebDeliverer:
         return self
@@ -83,7 +73,7 @@ class DicomWebDeliverer:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._service.close()
 
     def deliver(self, shipment: Shipment) -> Receipt:
         """Store every instance in the order of the shipment; stop at the first that is not stored.
@@ -97,23 +87,12 @@ class DicomWebDeliverer:
         FinalDeliveryError
             Any other refusal.
         """
-        credentials = self._credentials()
+        credentials = self._service.credentials()
         for number, (instance, path) in enumerate(zip(shipment.instances, shipment.paths, strict=True)):
             self._store(instance, path, credentials, f"{number} of {len(shipment.instances)} stored")
         return Receipt(
             summary=f"{len(shipment.instances)} instances stored by STOW-RS", sent_at=datetime.now(UTC)
         )
-
-    def _credentials(self) -> dict[str, str]:
-        if self._token_file is None:
-            return {}
-        try:
-            token = self._token_file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError) as error:
-            raise RetryableDeliveryError("the token file cannot be read") from error
-        if not _TOKEN.fullmatch(token):
-            raise FinalDeliveryError("the token file holds no bearer token")
-        return {"Authorization": f"Bearer {token}"}
 
     def _store(self, instance: Instance, path: Path, credentials: dict[str, str], progress: str) -> None:
         boundary = uuid4().hex
@@ -122,7 +101,7 @@ class DicomWebDeliverer:
         tail = PART_END + closing(boundary)
         try:
             size = path.stat().st_size
-            answer = self._client.post(
+            answer = self._service.client.post(
                 self._studies_url,
                 content=_body(head, path, tail),
                 headers={
@@ -142,7 +121,7 @@ class DicomWebDeliverer:
 def _judge(answer: httpx.Response, sop_instance_uid: str, progress: str) -> None:
     """Return if the archive says that it has the instance (PS3.18 10.5.3)."""
     status = answer.status_code
-    if status >= 500 or status in _TRANSIENT_HTTP:
+    if status >= 500 or status in TRANSIENT_HTTP:
         raise RetryableDeliveryError(f"{progress}; the archive answered HTTP {status}")
     if status not in (200, 202, 409):
         raise FinalDeliveryError(f"{progress}; the archive answered HTTP {status}")
@@ -156,35 +135,6 @@ def _judge(answer: httpx.Response, sop_instance_uid: str, progress: str) -> None
     # the UID stands in an answer of any form, DICOM JSON or XML; an archive that found no part names none
     if not reasons and (status == 409 or sop_instance_uid.encode() not in answer.content):
         raise FinalDeliveryError(f"{progress}; HTTP {status} that does not confirm the instance")
-
-
-def _address_faults(base_url: str, token_file: Path | None) -> tuple[Fault, ...]:
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        return (Fault("url", "is not a URL"),)
-    faults = []
-    if url.scheme not in ("http", "https") or not url.host:
-        faults.append(Fault("url", "must be an http or https URL with a host"))
-    if url.userinfo or url.query or url.fragment:
-        faults.append(Fault("url", "must have no user, query or fragment"))
-    if token_file is not None and url.scheme == "http" and not _is_this_machine(url.host):
-        faults.append(Fault("token_file", "a token is sent over https only"))
-    return tuple(faults)
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigurationError(Fault("ca_file", "certificates cannot be read")) from error
 
 
 def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
