@@ -19,9 +19,11 @@ import yaml
 from ai_apps.imaging.intensity import NetworkScale
 from profiles.codes import Code
 from profiles.faults import Fault
+from profiles.order import Priority
 from profiles.uids import is_uid
 
 _SIZE_LIMIT = 256 * 1024
+_LONGEST_S = 366 * 86_400.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENTRY = re.compile(r"(\./)?[A-Za-z_.][\w./]*:[A-Za-z_]\w*")
@@ -111,6 +113,49 @@ class InputRequirements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkitemTemplate:
+    """What workitems of an app look like unless a rule or an order says otherwise.
+
+    Attributes
+    ----------
+    priority
+        Scheduled Procedure Step Priority; None leaves it to the order.
+    label, worklist_label
+        Procedure Step Label and Worklist Label; empty ones are left to the task manager.
+    station_class
+        Scheduled Station Class that it is assigned to; empty for none.
+    expected_s, expires_s
+        Seconds from the start to the expected completion and to the expiration; None sets none.
+    """
+
+    priority: Priority | None = None
+    label: str = ""
+    worklist_label: str = ""
+    station_class: str = ""
+    expected_s: float | None = None
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """How long and how often an app may try; None leaves it to the site.
+
+    Attributes
+    ----------
+    run_s
+        Seconds for one run.
+    silence_s
+        Seconds after which a performer that is not heard counts as lost.
+    tries
+        How often work is tried before it waits for a person.
+    """
+
+    run_s: float | None = None
+    silence_s: float | None = None
+    tries: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One app.
 
@@ -128,6 +173,8 @@ class Manifest:
         Inputs, knobs, and the network if the app has one.
     folder
         Where the manifest lies.
+    workitem, limits
+        How its work is scheduled, and what bounds it.
     """
 
     name: str
@@ -141,6 +188,8 @@ class Manifest:
     parameters: tuple[Parameter, ...]
     model: NetworkModel | None
     folder: Path
+    workitem: WorkitemTemplate = WorkitemTemplate()
+    limits: RunLimits = RunLimits()
 
     def parameter_values(self, given: Mapping[str, str]) -> dict[str, str]:
         """Every parameter with the given value or else its default.
@@ -190,6 +239,17 @@ class _Reader:
             return 0.0
         return float(value)
 
+    def seconds(self, key: str, most: float) -> float | None:
+        """A positive number up to `most`, or None if it is absent."""
+        if self._left.get(key) is None:
+            self._left.pop(key, None)
+            return None
+        value = self.number(key)
+        if not 0 < value <= most:
+            self.fault(key, f"must be seconds, more than 0 and at most {most:g}")
+            return None
+        return value
+
     def whole(self, key: str, default: int, low: int, high: int) -> int:
         value = self._left.pop(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -209,6 +269,9 @@ class _Reader:
         if value and not pattern.fullmatch(value):
             self.fault(key, rule)
         return value
+
+    def has(self, key: str) -> bool:
+        return key in self._left
 
     def optional(self, key: str) -> Any:
         return self._left.pop(key, None)
@@ -265,6 +328,8 @@ def read_manifest(path: Path) -> Manifest:
         parameters=_parameters(top),
         model=_model(top, path.parent),
         folder=path.parent,
+        workitem=_template(top),
+        limits=_limits(top),
     )
     top.close()
     if faults:
@@ -281,6 +346,43 @@ def _requirements(part: _Reader) -> InputRequirements:
     for uid in found.sop_class_uids:
         if not is_uid(uid):
             part.fault("sop_class_uids", "must be well-formed UIDs")
+    part.close()
+    return found
+
+
+def _template(top: _Reader) -> WorkitemTemplate:
+    content = top.optional("workitem")
+    if content is None:
+        return WorkitemTemplate()
+    part = top.reader("workitem", content)
+    priority = part.text("priority", "")
+    if priority not in ("", *Priority):
+        part.fault("priority", f"must be {', '.join(Priority)}")
+        priority = ""
+    found = WorkitemTemplate(
+        priority=Priority(priority) if priority else None,
+        label=part.text("label", "", limit=64),
+        worklist_label=part.text("worklist_label", "", limit=64),
+        station_class=part.text("station_class", "", limit=16),
+        expected_s=part.seconds("expected_s", _LONGEST_S),
+        expires_s=part.seconds("expires_s", _LONGEST_S),
+    )
+    if found.expected_s and found.expires_s and found.expires_s < found.expected_s:
+        part.fault("expires_s", "must not be before expected_s")
+    part.close()
+    return found
+
+
+def _limits(top: _Reader) -> RunLimits:
+    content = top.optional("limits")
+    if content is None:
+        return RunLimits()
+    part = top.reader("limits", content)
+    found = RunLimits(
+        run_s=part.seconds("run_s", _LONGEST_S),
+        silence_s=part.seconds("silence_s", _LONGEST_S),
+        tries=part.whole("tries", 0, 1, 100) if part.has("tries") else None,
+    )
     part.close()
     return found
 

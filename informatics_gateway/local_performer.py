@@ -41,6 +41,9 @@ class LocalPerformer:
             *("--station", settings.station),
             *("--poll-seconds", str(settings.poll_s)),
             *("--timeout-seconds", str(settings.timeout_s)),
+            *("--style", settings.style.replace("_", "-")),
+            *(("--station-class", settings.station_class) if settings.station_class else ()),
+            *(("--organization", settings.organization) if settings.organization else ()),
             "--until-stdin-ends",
             *(part for app in settings.apps for part in ("--app", app)),
         ]

@@ -7,6 +7,7 @@ SIGTERM and SIGINT stop it: it finishes within the grace time or leaves its work
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -18,14 +19,17 @@ from pathlib import Path
 
 from ai_apps.catalog import catalog
 from ai_apps.manifest import ManifestError
+from ai_apps.performer.assignment import Identity
+from ai_apps.performer.attention import Attention
 from ai_apps.performer.child import Standby
 from ai_apps.performer.claims import ClaimFolder
-from ai_apps.performer.connection import Connection
 from ai_apps.performer.execution import Execution, Limits, Station
 from ai_apps.performer.logs import log_to_stderr
 from ai_apps.performer.loop import Performer
 from ai_apps.performer.patience import Patience
-from ai_apps.performer.ups_rs_client import UpsRsClient
+from ai_apps.ups_rs.client import UpsRsClient
+from ai_apps.ups_rs.connection import Connection
+from profiles.codes import Code
 
 EXIT_USAGE = 2
 
@@ -53,41 +57,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     if options.until_stdin_ends:
         threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
-    connection = Connection(options.manager, token_file=options.token_file, name=options.station)
-    client = UpsRsClient(options.manager, connection)
+    identity = Identity(
+        station=options.station, station_class=options.station_class, organization=options.organization
+    )
+    try:
+        connection = Connection(
+            options.manager, token_file=options.token_file, ca_file=options.ca_file, name=options.station
+        )
+        client = UpsRsClient(options.manager, connection)
+        attention = _attention(options, client, [offered[name].workitem_code for name in names])
+    except ValueError as error:
+        return _refuse(str(error))
     execution = Execution(
         client,
         connection,
         claims,
         Station(
-            name=options.station,
+            identity=identity,
             stow_url=options.stow_url or options.manager.rstrip("/") + "/studies",
             app_folders=tuple(options.app_folder),
             threads=options.threads,
         ),
         stop=stop,
         clock=_now,
-        limits=Limits(run_s=options.timeout_seconds, grace_s=options.grace_seconds),
+        limits=Limits(
+            run_s=options.timeout_seconds,
+            grace_s=options.grace_seconds,
+            heartbeat_s=options.heartbeat_seconds,
+        ),
         patience=Patience(),
         standby=Standby(),
+        offered=offered,
+        attention=attention,
     )
     performer = Performer(
         client,
         claims,
         execution,
         apps={name: offered[name].workitem_code for name in names},
-        station_name=options.station,
+        identity=identity,
         poll_s=options.poll_seconds,
         stop=stop,
         clock=_now,
+        attention=attention,
+        idle_s=options.idle_seconds,
     )
     try:
-        performer.run()
+        with attention or contextlib.nullcontext():
+            performer.run()
     finally:
         execution.close()
     connection.close()
     os.close(lock)
     return 0
+
+
+def _attention(options: argparse.Namespace, client: UpsRsClient, codes: Sequence[Code]) -> Attention | None:
+    if options.style == "pull":
+        return None
+    return Attention(client, station=options.station, codes=list(dict.fromkeys(codes)))
 
 
 def _stop_at_end_of_stdin(stop: threading.Event) -> None:
@@ -113,11 +141,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--station", required=True, help="AE title of this performer")
     parser.add_argument("--app", action="append", help="name of an app to serve; all if not given")
     parser.add_argument("--app-folder", action="append", default=[], type=Path, help="folder of further apps")
+    parser.add_argument(
+        "--style",
+        choices=("pull", "triggered-pull"),
+        default="triggered-pull",
+        help="whether to listen for events; where there is no event channel, searches go on as in pull",
+    )
+    parser.add_argument("--station-class", default="", help="class of stations whose work is taken too")
+    parser.add_argument("--organization", default="", help="organization whose work is taken too")
     parser.add_argument("--poll-seconds", type=float, default=2.0, help="between searches that find nothing")
+    parser.add_argument("--idle-seconds", type=float, default=60.0, help="the same while events are heard")
+    parser.add_argument(
+        "--heartbeat-seconds", type=float, default=60.0, help="longest silence while a workitem is held"
+    )
     parser.add_argument("--timeout-seconds", type=float, default=1800.0, help="limit of one run")
     parser.add_argument("--grace-seconds", type=float, default=10.0, help="to finish a run when stopped")
     parser.add_argument("--stow-url", default="", help="where results go if the workitem names no place")
     parser.add_argument("--token-file", type=Path, help="file with the bearer token for the manager")
+    parser.add_argument("--ca-file", type=Path, help="certificates to trust instead of the usual ones")
     parser.add_argument(
         "--until-stdin-ends", action="store_true", help="stop, as if told to, when standard input ends"
     )

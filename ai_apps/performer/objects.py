@@ -16,8 +16,9 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from ai_apps.performer.connection import Connection, RejectedError, UnreachableError
 from ai_apps.performer.multipart import content_type, framed_file
+from ai_apps.ups_rs.connection import Connection
+from ai_apps.ups_rs.errors import ConflictError, UnreachableError
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.multipart import MultipartError, MultipartParser, PartBegan, PartData, PartEnded
@@ -65,14 +66,22 @@ def input_sets(workitem: DicomJson) -> tuple[InputSet, ...]:
     return tuple(sets)
 
 
-def fetch(connection: Connection, sets: tuple[InputSet, ...], folder: Path) -> tuple[Path, ...]:
+def fetch(
+    connection: Connection,
+    sets: tuple[InputSet, ...],
+    folder: Path,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Path, ...]:
     """The files of all instances in `folder`, fetched unless they are there; in order of their UIDs.
+
+    `check` is called for every piece that comes; what it raises ends the fetch.
 
     Raises
     ------
     UnreachableError
         If the archive does not answer, or its answer breaks off; what came whole stays.
-    RejectedError
+    RefusedError
         If the archive refuses.
     IncompleteInputsError
         If the archive answers and instances are missing.
@@ -83,8 +92,9 @@ def fetch(connection: Connection, sets: tuple[InputSet, ...], folder: Path) -> t
     wanted: set[str] = set()
     for one in sets:
         wanted |= one.sop_instance_uids
+        check()
         if any(not _file(folder, uid).exists() for uid in one.sop_instance_uids):
-            _fetch_set(connection, one, folder)
+            _fetch_set(connection, one, folder, check)
     missing = [uid for uid in wanted if not _file(folder, uid).exists()]
     if missing:
         raise IncompleteInputsError(f"{len(missing)} of {len(wanted)} input instances are not available")
@@ -95,10 +105,10 @@ def _file(folder: Path, uid: str) -> Path:
     return folder / f"{uid}.dcm"
 
 
-def _fetch_set(connection: Connection, wanted: InputSet, folder: Path) -> None:
+def _fetch_set(connection: Connection, wanted: InputSet, folder: Path, check: Callable[[], None]) -> None:
     with connection.stream("GET", wanted.url, headers={"Accept": _ACCEPT}) as response:
         media_type, parameters = content_type(response.headers.get("content-type", ""))
-        pieces = response.iter_bytes()
+        pieces = _checked(response.iter_bytes(), check)
         if media_type == "application/dicom":
             _write_part(pieces, wanted, folder)
         elif media_type == "multipart/related":
@@ -108,6 +118,12 @@ def _fetch_set(connection: Connection, wanted: InputSet, folder: Path) -> None:
                 raise UnreachableError(f"the archive's answer is malformed: {error}") from error
         else:
             raise UnreachableError("the archive's answer is not DICOM")
+
+
+def _checked(pieces: Iterator[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        check()
+        yield piece
 
 
 def _read_parts(pieces: Iterator[bytes], boundary: str, wanted: InputSet, folder: Path) -> None:
@@ -161,7 +177,7 @@ def store(connection: Connection, url: str, path: Path) -> None:
     ------
     UnreachableError
         If the archive cannot take it now.
-    RejectedError
+    RefusedError
         If the archive refuses the object.
     """
     boundary = f"airway-{secrets.token_hex(12)}"
@@ -181,7 +197,7 @@ def store(connection: Connection, url: str, path: Path) -> None:
         report = content[0] if isinstance(content, list) and content else content
         if isinstance(report, dict) and dicom_json.items(report, "FailedSOPSequence"):
             failed = dicom_json.items(report, "FailedSOPSequence")[0]
-            raise RejectedError(409, f"failure reason {dicom_json.text(failed, 'FailureReason')}")
+            raise ConflictError(409, told=f"failure reason {dicom_json.text(failed, 'FailureReason')}")
 
 
 def output_url(workitem: DicomJson, default: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ai_apps.performer.connection import UnreachableError
+from ai_apps.ups_rs.errors import UnreachableError
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,14 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ai_apps.performer.assignment import Identity
 from ai_apps.performer.claims import ClaimFolder
-from ai_apps.performer.connection import Connection
 from ai_apps.performer.execution import Execution, Limits, Station
 from ai_apps.performer.logs import log_to_stderr
 from ai_apps.performer.loop import Performer
 from ai_apps.performer.patience import Patience
-from ai_apps.performer.ups_rs_client import UpsRsClient
+from ai_apps.ups_rs.client import UpsRsClient
+from ai_apps.ups_rs.connection import Connection
 from profiles.codes import Code
 
 CHILD = Path(__file__).with_name("child.py")
@@ -44,6 +45,7 @@ class Performing:
         patience: Patience = Patience(first_s=0.02, longest_s=0.05, total_s=0.3),  # noqa: B008 - frozen
     ) -> None:
         self.stop = threading.Event()
+        identity = Identity(station=station)
         self.connection = Connection(base_url, timeout_s=10.0)
         self.client = UpsRsClient(base_url, self.connection)
         self.claims = ClaimFolder(work)
@@ -51,7 +53,7 @@ class Performing:
             self.client,
             self.connection,
             self.claims,
-            Station(name=station, stow_url=f"{base_url}/studies"),
+            Station(identity=identity, stow_url=f"{base_url}/studies"),
             stop=self.stop,
             clock=now,
             limits=limits,
@@ -63,7 +65,7 @@ class Performing:
             self.claims,
             self.execution,
             apps={"lung-ct": TASK},
-            station_name=station,
+            identity=identity,
             poll_s=0.02,
             stop=self.stop,
             clock=now,

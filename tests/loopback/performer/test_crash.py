@@ -73,7 +73,7 @@ def test_the_program_stops_on_sigterm_and_shares_its_folder_with_nobody(
     command = [
         *(sys.executable, "-m", "ai_apps.performer"),
         *("--manager", manager.base_url, "--work", str(work), "--station", "AIRWAY_GPU1"),
-        *("--app", "lung-ct", "--poll-seconds", "0.05"),
+        *("--app", "lung-ct", "--poll-seconds", "0.05", "--style", "pull"),
     ]
     log = tmp_path / "log"
     with log.open("wb") as out:

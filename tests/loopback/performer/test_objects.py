@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ai_apps.performer.connection import Connection, RejectedError, UnreachableError
 from ai_apps.performer.objects import (
     IncompleteInputsError,
     InputSet,
@@ -17,6 +16,8 @@ from ai_apps.performer.objects import (
     output_url,
     store,
 )
+from ai_apps.ups_rs.connection import Connection
+from ai_apps.ups_rs.errors import RefusedError, UnreachableError
 from profiles.dicom_json import DicomJson, element, merged
 from tests.loopback.performer.child import part10
 from tests.loopback.performer.scripted import Script, scripted_peer
@@ -125,14 +126,14 @@ def test_answers_after_which_later_may_work(peer: Script, connection: Connection
     "url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "nonsense", "http://[::1"]
 )
 def test_addresses_that_are_not_http_are_refused(connection: Connection, url: str) -> None:
-    with pytest.raises(RejectedError):
+    with pytest.raises(RefusedError):
         connection.request("GET", url)
 
 
 def test_faults_of_a_refusal(peer: Script, connection: Connection) -> None:
     peer.status = 400
     peer.body = b'{"faults": [{"path": "A[0].B", "message": "is missing"}, 5]}'
-    with pytest.raises(RejectedError) as caught:
+    with pytest.raises(RefusedError) as caught:
         connection.request("GET", peer.base_url)
     assert [str(fault) for fault in caught.value.faults] == ["A[0].B: is missing"]
 
@@ -140,7 +141,7 @@ def test_faults_of_a_refusal(peer: Script, connection: Connection) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 5000, b'{"faults": 1}', b"\xff"])
 def test_a_refusal_with_any_body_is_a_refusal(peer: Script, connection: Connection, body: bytes) -> None:
     peer.status, peer.body = 400, body
-    with pytest.raises(RejectedError) as caught:
+    with pytest.raises(RefusedError) as caught:
         connection.request("GET", peer.base_url)
     assert caught.value.faults == ()
 
@@ -185,7 +186,7 @@ FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value"
 
 @pytest.mark.parametrize(
     ("status", "body", "error"),
-    [(202, FAILED, RejectedError), (202, b"[" + FAILED + b"]", RejectedError), (409, FAILED, RejectedError)],
+    [(202, FAILED, RefusedError), (202, b"[" + FAILED + b"]", RefusedError), (409, FAILED, RefusedError)],
 )
 def test_store_that_failed(
     peer: Script, connection: Connection, tmp_path: Path, status: int, body: bytes, error: type[Exception]

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from ai_apps.performer.connection import RejectedError, UnreachableError
 from ai_apps.performer.patience import Patience, StoppedError, insist
+from ai_apps.ups_rs.errors import RefusedError, UnreachableError
 
 QUICK = Patience(first_s=0.001, longest_s=0.002, total_s=0.02)
 
@@ -34,9 +34,9 @@ def test_a_refusal_is_not_repeated() -> None:
 
     def attempt() -> None:
         calls.append(1)
-        raise RejectedError(400)
+        raise RefusedError(400)
 
-    with pytest.raises(RejectedError):
+    with pytest.raises(RefusedError):
         insist(attempt, patience=QUICK, stop=threading.Event(), step="x")
     assert calls == [1]
 
