@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line: ``python -m benchmarks [--quick] [--runs N] [--json FILE] [--folder DIR]``.
+"""Command line: ``python -m benchmarks [--quick] [--only PART] [--runs N] [--json FILE] [--folder DIR]``.
 
 Exit status: 0 with a table; 1 when a peer is missing or something failed; 130 when interrupted. Whatever
 happens, every process that was started is stopped.
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -27,11 +27,14 @@ import httpx
 from benchmarks.fast_sender import SendingError
 from benchmarks.figures import Figure
 from benchmarks.flow import measure_flow
+from benchmarks.http_load import LoadError
 from benchmarks.inside import measure_inside
-from benchmarks.machine import describe_machine, describe_peers
+from benchmarks.machine import describe_machine, describe_peers, postgresql_version
 from benchmarks.receiving import measure_receiving
 from benchmarks.report import print_report, to_json
 from benchmarks.studies import make_study
+from benchmarks.worklist import measure_worklist
+from benchmarks.worklist_setup import QUICK, WorklistSizes
 from conformance.peers.installed import PeerMissingError
 from conformance.peers.orthanc import run_orthanc
 from conformance.peers.process import PeerFailedError
@@ -59,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PeerMissingError,
         PeerFailedError,
         SendingError,
+        LoadError,
         TimeoutError,
         httpx.HTTPError,
         subprocess.TimeoutExpired,
@@ -74,42 +78,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(given: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], list[Figure]]:
     facts: dict[str, Any] = {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(
-            [
-                *("python", "-m", "benchmarks", "--slices", str(given.slices), "--size", str(given.size)),
-                *("--runs", str(given.runs), "--quiet-period", f"{given.quiet_period:g}"),
-            ]
-        ),
+        "command": _command(given),
         "runs": given.runs,
-        "quiet_period_s": given.quiet_period,
         "machine": describe_machine(folder),
+        "peers": {},
     }
     start = time.monotonic()
 
     def stage(text: str) -> None:
         _note(f"[{time.monotonic() - start:5.0f} s] {text}")
 
+    figures: list[Figure] = []
+    if given.only in (None, "studies"):
+        figures += _measure_studies(given, folder, facts, stage)
+    if given.only in (None, "worklist"):
+        stage("measuring the worklist on SQLite and PostgreSQL")
+        facts["peers"]["postgresql"] = postgresql_version()
+        sizes = QUICK if given.quick else WorklistSizes()
+        figures += measure_worklist(folder, runs=given.runs, sizes=sizes, stage=stage)
+    stage("done")
+    return facts, figures
+
+
+def _measure_studies(
+    given: argparse.Namespace, folder: Path, facts: dict[str, Any], stage: Callable[[str], None]
+) -> list[Figure]:
     stage(f"making a phantom of {given.slices} images")
     study = make_study(given.slices, given.size)
+    facts["quiet_period_s"] = given.quiet_period
     facts["study"] = {"slices": given.slices, "size": given.size, "megabytes": round(study.size / 1e6, 1)}
     stage("measuring in process")
     figures = measure_inside(study.write(folder / "inside"), runs=given.runs)
     copies = itertools.count(1)
     with run_orthanc(settings=_ORTHANC_SETTINGS) as orthanc:
-        facts["peers"] = describe_peers(orthanc)
+        facts["peers"].update(describe_peers(orthanc))
         stage("measuring what is received by C-STORE")
         received = measure_receiving(study, copies, orthanc, folder, runs=given.runs)
         stage("measuring studies from door to door")
         flow = measure_flow(
             study, copies, orthanc, folder, runs=given.runs, quiet_period_s=given.quiet_period
         )
-    stage("done")
-    return facts, [*flow, *received, *figures]
+    return [*flow, *received, *figures]
+
+
+def _command(given: argparse.Namespace) -> str:
+    """What to type to have the same measured again."""
+    parts = ["python", "-m", "benchmarks", *(["--quick"] if given.quick else [])]
+    if given.only is not None:
+        parts += ["--only", given.only]
+    if given.only != "worklist":
+        parts += ["--slices", str(given.slices), "--size", str(given.size)]
+        parts += ["--quiet-period", f"{given.quiet_period:g}"]
+    return shlex.join([*parts, "--runs", str(given.runs)])
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few small images, one run: only to try it out")
+    parser.add_argument("--only", choices=("studies", "worklist"), help="measure this part alone")
     parser.add_argument("--slices", type=_positive, help="images of the phantom (200; quick 32)")
     parser.add_argument("--size", type=_positive, help="rows and columns (512; quick 128)")
     parser.add_argument("--runs", type=_positive, help="repetitions of everything (3; quick 1)")

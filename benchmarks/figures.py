@@ -55,6 +55,8 @@ class Figure:
         What Airway did.
     reference_name, reference
         What the same was done with by a peer, or the least that must be done; None where there is none.
+    target
+        The ratio that is aimed at: of rates the least, of times the most; None where there is none.
     """
 
     group: str
@@ -63,6 +65,7 @@ class Figure:
     airway: Sample
     reference_name: str = ""
     reference: Sample | None = None
+    target: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -79,6 +82,7 @@ class Figure:
             "reference_name": self.reference_name,
             "reference": None if self.reference is None else self.reference.to_json(),
             "ratio": self.ratio,
+            "target": self.target,
         }
 
 

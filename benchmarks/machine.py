@@ -17,6 +17,7 @@ import pydicom
 import pynetdicom
 
 from conformance.peers.dcmtk import run_tool
+from conformance.peers.installed import postgresql_program
 from conformance.peers.orthanc import Orthanc
 
 
@@ -48,6 +49,15 @@ def describe_peers(orthanc: Orthanc) -> dict[str, str]:
         "orthanc": str(orthanc.rest("/system")["Version"]),
         "dcmtk": dcmtk.group(1) if dcmtk else "unknown",
     }
+
+
+def postgresql_version() -> str:
+    """Version of the PostgreSQL server that was measured with."""
+    told = subprocess.run(
+        [postgresql_program("postgres"), "--version"], capture_output=True, text=True, check=False
+    ).stdout
+    found = re.search(r"\d+(\.\d+)*", told)
+    return found.group(0) if found else "unknown"
 
 
 def _processor() -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import yaml
@@ -38,6 +39,8 @@ class ServedAirway:
         self._process = process
         self.dicom = Door(**endpoints["dicom"])
         self.hl7 = Door(**endpoints["hl7"])
+        url = urlsplit(str(endpoints["http"]))
+        self.http = (url.hostname or "", url.port or 0)
         self._client = httpx.Client(base_url=str(endpoints["http"]), timeout=30, trust_env=False)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PostgreSQL server of the checks' own: a fresh cluster in a temporary folder, on a free loopback port.
 
-It never runs as root, asks for a password made for this run, and trades durability for speed.
+It never runs as root, asks for a password made for this run, and trades durability for speed unless told not
+to.
 """
 
 from __future__ import annotations
@@ -21,14 +22,8 @@ from conformance.peers.process import PeerFailedError, PeerProcess, free_port
 
 _ROLE = "airway"
 _ACCOUNT_FOR_ROOT = "postgres"
-_SETTINGS = {
-    "listen_addresses": "127.0.0.1",
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "max_connections": "100",
-    "timezone": "UTC",
-}
+_SETTINGS = {"listen_addresses": "127.0.0.1", "max_connections": "200", "timezone": "UTC"}
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class Postgresql:
@@ -103,8 +98,10 @@ def _initialise(data: Path, password_file: Path, account: str | None) -> None:
 
 
 @contextmanager
-def run_postgresql() -> Iterator[Postgresql]:
+def run_postgresql(*, durable: bool = False) -> Iterator[Postgresql]:
     """Run a fresh PostgreSQL cluster and yield it once it answers; stop and remove it afterwards.
+
+    A `durable` one commits as a server in service does; without, it is faster and a power loss destroys it.
 
     Raises
     ------
@@ -126,7 +123,8 @@ def run_postgresql() -> Iterator[Postgresql]:
         _initialise(home / "data", password_file, account)
         port = free_port()
         command: list[str | Path] = [postgresql_program("postgres"), "-D", home / "data", "-p", str(port)]
-        for name, value in {**_SETTINGS, "unix_socket_directories": str(home)}.items():
+        given = {**_SETTINGS, **({} if durable else _NOT_DURABLE), "unix_socket_directories": str(home)}
+        for name, value in given.items():
             command += ["-c", f"{name}={value}"]
         # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients that stay connected.
         process = PeerProcess("postgresql", command, home, user=account, stop_signal=signal.SIGINT)
