@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP door: uvicorn on a socket bound before anything is announced, in a thread of its own."""
+"""The HTTP door: uvicorn on a socket bound before anything is announced, in a thread of its own.
+
+Event loop and parser are those in C; WebSockets share the port.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +53,14 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=drain_s,
             timeout_keep_alive=30,
-            ws="none",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
