@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from profiles import dicom_json
@@ -19,6 +19,7 @@ from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER
+from task_manager.dispatch.model import WorkitemTemplate
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Refused
 from task_manager.rules.evaluate import effective_priority, evaluate
@@ -26,11 +27,13 @@ from task_manager.rules.explain import RuleExplanation, to_json
 from task_manager.rules.model import Rule, RuleSet
 from task_manager.store import jobs, orders, studies, workitems
 from task_manager.store.database import Connection, Database
-from task_manager.store.workitems import Origin
+from task_manager.store.workitems import Dispatch, Origin
 from task_manager.study.assembly import is_complete, patient_ids
 from task_manager.study.model import Evidence, Instance, Study, StudyState
+from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.aiw_i import InferenceRequest, inference_workitem
-from task_manager.workitem.commands import Create
+from task_manager.workitem.commands import RequestCancel
+from task_manager.workitem.model import Workitem
 from task_manager.worklist import StoredWorklist
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ class AppOffer:
         AE title of the performer it is assigned to; empty leaves it open to all.
     parameters
         Defaults; a rule's parameters go over them.
+    template
+        What its workitems say beside.
     """
 
     name: str
@@ -59,6 +64,7 @@ class AppOffer:
     code: Code
     station_ae: str = ""
     parameters: Mapping[str, str]
+    template: WorkitemTemplate = field(default_factory=WorkitemTemplate)
 
 
 class Scheduler:
@@ -183,9 +189,12 @@ class Scheduler:
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
         if not self._may_schedule(connection, study, order, accession_number, patient_id):
             return
-        for rule, explanation in zip(self._rules.rules, explanations, strict=True):
-            if explanation.matched:
-                self._schedule(connection, study, order, key, rule, explanation, now)
+        with self._worklist.within(connection, now) as work:
+            for rule, explanation in zip(self._rules.rules, explanations, strict=True):
+                if explanation.matched:
+                    self._schedule(work, study, order, key, rule, explanation)
+                else:
+                    self._take_back(work, study, rule)
 
     def _may_schedule(
         self,
@@ -210,13 +219,12 @@ class Scheduler:
 
     def _schedule(
         self,
-        connection: Connection,
+        work: WorklistTransaction,
         study: Study,
         order: Order | None,
         order_key: str,
         rule: Rule,
         explanation: RuleExplanation,
-        now: datetime,
     ) -> None:
         app = self._apps.get(rule.app)
         if app is None:
@@ -225,15 +233,15 @@ class Scheduler:
             )
             return
         instances = studies.find_instances(
-            connection,
+            work.connection,
             study_instance_uid=study.study_instance_uid,
             series_instance_uids=explanation.selected_series,
         )
         digest = _input_digest(app, instances)
         order_digest = _order_digest(order)
-        if self._already_asked(connection, study, rule, (digest, order_digest), now):
+        if self._already_asked(work, study, rule, (digest, order_digest)):
             return
-        request = self._request(study, order, rule, app, instances, now)
+        request = self._request(study, order, rule, app, instances, work.now)
         uid = derived_uid("workitem", study.study_instance_uid, str(study.revision), rule.name, digest)
         origin = Origin(
             rule=rule.name,
@@ -242,8 +250,12 @@ class Scheduler:
             order_digest=order_digest,
             destinations=rule.destinations or self._destinations,
         )
-        outcome = self._worklist.create_within(
-            connection, Create(uid=uid, attributes=inference_workitem(request)), origin, actor=WORKER, now=now
+        outcome = work.create(
+            uid,
+            inference_workitem(request),
+            actor=WORKER,
+            origin=origin,
+            dispatch=Dispatch(app=app.name),
         )
         if isinstance(outcome, Refused):
             _LOG.error(
@@ -256,25 +268,46 @@ class Scheduler:
             )
 
     def _already_asked(
-        self, connection: Connection, study: Study, rule: Rule, digests: tuple[str, str], now: datetime
+        self, work: WorklistTransaction, study: Study, rule: Rule, digests: tuple[str, str]
     ) -> bool:
-        """Whether the same work was asked for; what waits with older inputs or order is withdrawn."""
+        """Whether the same work was asked for; what waits with older inputs or order is withdrawn.
+
+        The performer of work with older inputs is asked to stop: its results would be superseded.
+        """
         asked = False
-        for workitem, origin in workitems.workitems_of_study(connection, study.study_instance_uid):
-            if origin.rule != rule.name or workitem.state is ProcedureStepState.CANCELED:
-                continue
+        for workitem, origin in self._caused_by(work, study, rule):
             waiting = workitem.state is ProcedureStepState.SCHEDULED
-            if waiting and (origin.input_digest, origin.order_digest) != digests:
-                self._worklist.cancel_unstarted(
-                    connection,
-                    workitem.uid,
-                    reason="superseded by newer images or order",
-                    actor=WORKER,
-                    now=now,
-                )
-            elif origin.input_digest == digests[0]:
+            older = origin.input_digest != digests[0]
+            if (waiting and (older or origin.order_digest != digests[1])) or (
+                older and not workitem.is_final
+            ):
+                self._ask_to_stop(work, workitem, "superseded by newer images or order")
+            elif not older:
                 asked = True
         return asked
+
+    def _take_back(self, work: WorklistTransaction, study: Study, rule: Rule) -> None:
+        """Withdraw what a rule asked for that no longer matches, as late images may have it."""
+        for workitem, _ in self._caused_by(work, study, rule):
+            if not workitem.is_final:
+                self._ask_to_stop(work, workitem, "the rule does not match the study any more")
+
+    def _caused_by(
+        self, work: WorklistTransaction, study: Study, rule: Rule
+    ) -> list[tuple[Workitem, Origin]]:
+        """The workitems of a study that a rule made, but for canceled ones."""
+        return [
+            (workitem, origin)
+            for workitem, origin in workitems.workitems_of_study(work.connection, study.study_instance_uid)
+            if origin.rule == rule.name and workitem.state is not ProcedureStepState.CANCELED
+        ]
+
+    def _ask_to_stop(self, work: WorklistTransaction, workitem: Workitem, why: str) -> None:
+        """Cancel what nobody has begun, ask the performer of the rest, once (event 2)."""
+        if workitem.cancel_requested is None:
+            details = dicom_json.element("ReasonForCancellation", why)
+            command = RequestCancel(details=details, requesting_ae=WORKER.name)
+            work.apply(workitem.uid, command, actor=WORKER)
 
     def _request(
         self,
@@ -285,12 +318,14 @@ class Scheduler:
         instances: Sequence[Instance],
         now: datetime,
     ) -> InferenceRequest:
+        template = app.template
         return InferenceRequest(
-            label=f"{app.name} {app.version}",
-            worklist_label=app.label,
+            label=template.label or f"{app.name} {app.version}",
+            worklist_label=template.worklist_label or app.label,
             code=app.code,
             station_ae=app.station_ae,
-            priority=effective_priority(rule, order),
+            station_class=template.station_class,
+            priority=effective_priority(rule, order, template.priority),
             study=study,
             order=order,
             instances=tuple(instances),
@@ -298,6 +333,8 @@ class Scheduler:
             output_stow_url=f"{self._base_url()}/studies",
             parameters={**app.parameters, **rule.parameters},
             scheduled_at=now,
+            expected_at=now + template.expected if template.expected else None,
+            expires_at=now + template.expires if template.expires else None,
         )
 
 

@@ -36,11 +36,11 @@ def evaluate(rules: RuleSet, study: Study, order: Order | None) -> tuple[RuleExp
     return tuple(_explain(rule, rules.version, study, order) for rule in rules.rules)
 
 
-def effective_priority(rule: Rule, order: Order | None) -> Priority:
-    """Priority of the workitem a rule makes: its own, else the order's, else MEDIUM."""
+def effective_priority(rule: Rule, order: Order | None, default: Priority = Priority.MEDIUM) -> Priority:
+    """Priority of the workitem a rule makes: its own, else the order's, else `default`."""
     if rule.priority is not None:
         return rule.priority
-    return order.priority if order is not None else Priority.MEDIUM
+    return order.priority if order is not None else default
 
 
 def _explain(rule: Rule, version: str, study: Study, order: Order | None) -> RuleExplanation:

@@ -49,6 +49,10 @@ class InferenceRequest:
         Name to value of the app's parameters.
     scheduled_at
         Aware time from which it may be performed.
+    station_class
+        Class of stations it is for; empty for any.
+    expected_at, expires_at
+        Aware times by which it is expected to be completed, and after which it is of no use; None tells none.
     """
 
     label: str
@@ -63,6 +67,9 @@ class InferenceRequest:
     output_stow_url: str
     scheduled_at: datetime
     parameters: Mapping[str, str] = field(default_factory=dict)
+    station_class: str = ""
+    expected_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 _LIMITS = {"LO": 64, "SH": 16, "LT": 10240}
@@ -119,6 +126,7 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
         for instance in request.instances
     ]
     stations = [code_item(station_code(request.station_ae))] if request.station_ae else []
+    classes = [code_item(Code(request.station_class, LOCAL_SCHEME, request.station_class))]
     return merged(
         [
             element("TransactionUID"),
@@ -127,7 +135,6 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
                 "AdmittingDiagnosesDescription",
                 "AdmittingDiagnosesCodeSequence",
                 "IssuerOfAdmissionIDSequence",
-                "ScheduledStationClassCodeSequence",
                 "ScheduledStationGeographicLocationCodeSequence",
                 "CommentsOnTheScheduledProcedureStep",
                 "ProcedureStepProgressInformationSequence",
@@ -140,6 +147,9 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
             _description("WorklistLabel", request.worklist_label),
             element("ScheduledProcedureStepStartDateTime", dicom_datetime(request.scheduled_at)),
             element("ScheduledStationNameCodeSequence", *stations),
+            element("ScheduledStationClassCodeSequence", *(classes if request.station_class else ())),
+            *_time("ExpectedCompletionDateTime", request.expected_at),
+            *_time("ScheduledProcedureStepExpirationDateTime", request.expires_at),
             element("ScheduledWorkitemCodeSequence", code_item(request.code)),
             element(
                 "ScheduledProcessingParametersSequence",
@@ -154,6 +164,10 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
             element("ProcedureStepState", ProcedureStepState.SCHEDULED.value),
         ]
     )
+
+
+def _time(keyword: str, moment: datetime | None) -> list[DicomJson]:
+    return [] if moment is None else [element(keyword, dicom_datetime(moment))]
 
 
 def _empty(*keywords: str) -> list[DicomJson]:
