@@ -44,7 +44,7 @@ class Subtask:
 _OF_CHILD = Statement(
     lambda _: (
         select(*_COLUMNS, _CREATED)
-        .where(_SUBTASK.c.child_uid == bindparam("child_uid"), _SUBTASK.c.performer == "")
+        .where(_SUBTASK.c.child_uid == bindparam("child_uid"), _SUBTASK.c.performer == bindparam("performer"))
         .order_by(_CREATED)
     )
 )
@@ -65,7 +65,7 @@ def add_subtask(connection: Connection, subtask: Subtask) -> None:
 
 def subtask_of_child(connection: Connection, child_uid: str) -> Subtask | None:
     """The relation of a workitem of this store to its parent; None if it has none."""
-    row = _OF_CHILD.run(connection, {"child_uid": child_uid}).first()
+    row = _OF_CHILD.run(connection, {"child_uid": child_uid, "performer": ""}).first()
     return None if row is None else _subtask(row, utc_time(row.created_at))
 
 
