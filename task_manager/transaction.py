@@ -86,6 +86,7 @@ class WorklistTransaction:
         self._limits = limits
         self._sinks = tuple(sinks)
         self._held: dict[str, Record | None] = {}
+        self._read: dict[str, Workitem] = {}
         self._new: dict[str, None] = {}
         self._dirty: dict[str, None] = {}
         self._reports: list[Written] = []
@@ -189,10 +190,10 @@ class WorklistTransaction:
         new = [self._held[uid] for uid in self._new]
         changed = [self._held[uid] for uid in self._dirty if uid not in self._new]
         added = [record for record in new if record is not None]
-        saved = [record for record in changed if record is not None]
+        saved = [(self._read[record.workitem.uid], record) for record in changed if record is not None]
         leases = {
             record.workitem.uid: lease_until(record.workitem, self._limits(record.dispatch.app))
-            for record in (*added, *saved)
+            for record in (*added, *(record for _, record in saved))
             if record.workitem.state is ProcedureStepState.IN_PROGRESS
         }
         workitems.add_records(self.connection, added, leases)
@@ -214,8 +215,12 @@ class WorklistTransaction:
         return record.workitem
 
     def _keep(self, record: Record) -> None:
-        self._held[record.workitem.uid] = record
-        self._dirty[record.workitem.uid] = None
+        uid = record.workitem.uid
+        former = self._held.get(uid)
+        if former is not None and uid not in self._read:
+            self._read[uid] = former.workitem
+        self._held[uid] = record
+        self._dirty[uid] = None
 
     def _report(self, applied: Applied, actor: Actor) -> None:
         name = actor.name or actor.door

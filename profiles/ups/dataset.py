@@ -8,6 +8,7 @@ Which attributes a workitem needs is not asked here but in ``task_manager/workit
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -99,34 +100,33 @@ def read_dataset(payload: object) -> ReadDataset:
 
 
 @lru_cache(maxsize=8192)
-def _plain(key: str) -> tuple[str, re.Pattern[str]] | None:
-    """VR and pattern of a known text attribute that may be taken as it is; None for any other key."""
+def _plain(key: str) -> tuple[str, Callable[[str], object]] | None:
+    """VR and test of a known text attribute that may be taken as it is; None for any other key."""
     if _TAG.fullmatch(key) is None or key != key.upper() or key.endswith("0000"):
         return None
     known = entry(key)
     if len(known.vrs) != 1 or key[:4] in _FOREIGN_GROUPS or key[:4] == "0000":
         return None
     pattern = PLAIN.get(known.vrs[0])
-    return None if pattern is None else (known.vrs[0], pattern)
-
-
-def _is_plain(key: str, raw: Any) -> bool:
-    """Whether an element is one of most: a single good text under its VR, with nothing to be changed."""
-    plain = _plain(key)
-    if plain is None or type(raw) is not dict or len(raw) != 2 or raw.get("vr") != plain[0]:
-        return False
-    value = raw.get("Value")
-    if type(value) is not list or len(value) != 1 or type(value[0]) is not str:
-        return False
-    return plain[1].fullmatch(value[0]) is not None
+    return None if pattern is None else (known.vrs[0], pattern.fullmatch)
 
 
 def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList) -> DicomJson:
     attributes: DicomJson = {}
     for raw_key, raw in item.items():
-        if type(raw_key) is str and _is_plain(raw_key, raw) and raw_key not in attributes:
-            attributes[raw_key] = raw
-            continue
+        # most elements are a single good text under the VR of the dictionary: taken as they are
+        if type(raw_key) is str and (plain := _plain(raw_key)) and type(raw) is dict and len(raw) == 2:
+            value = raw.get("Value")
+            if (
+                raw.get("vr") == plain[0]
+                and type(value) is list
+                and len(value) == 1
+                and type(value[0]) is str
+                and plain[1](value[0])
+                and raw_key not in attributes
+            ):
+                attributes[raw_key] = raw
+                continue
         if not isinstance(raw_key, str) or _TAG.fullmatch(raw_key) is None:
             found.add(prefix.rstrip("."), "has a key that is not eight hexadecimal digits")
             continue
@@ -143,8 +143,8 @@ def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList)
         else:
             attributes[key] = _read_element(key, raw, path, depth, found)
     keys = list(attributes)
-    in_order = all(keys[index] < keys[index + 1] for index in range(len(keys) - 1))
-    return attributes if in_order else dict(sorted(attributes.items()))
+    in_order = sorted(keys)
+    return attributes if keys == in_order else {key: attributes[key] for key in in_order}
 
 
 def _vr(key: str, given: object) -> str:

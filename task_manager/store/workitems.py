@@ -21,7 +21,7 @@ from profiles.ups.states import ProcedureStepState
 from task_manager.store.compiled import Statement, fetch, utc_text, utc_time
 from task_manager.store.reports import Written, write_reports
 from task_manager.store.tables import METADATA
-from task_manager.workitem.columns import expires_at, search_columns
+from task_manager.workitem.columns import expires_at, same_columns, search_columns
 from task_manager.workitem.machine import StateReport
 from task_manager.workitem.model import RequestedCancel, Workitem
 
@@ -91,12 +91,20 @@ _FIXED = ("uid", "created_at")
 _INSERTED = [column.name for column in _WORKITEM.columns]
 _UPDATED = [name for name in _INSERTED if name not in _FIXED]
 
+_SEARCHED = frozenset({*search_columns({}), "expires_at"})
 _ADD = Statement(lambda _: insert(_WORKITEM).values({name: bindparam(name) for name in _INSERTED}))
 _SAVE = Statement(
     lambda _: (
         update(_WORKITEM)
         .where(_WORKITEM.c.uid == bindparam("_uid"))
         .values({name: bindparam(name) for name in _UPDATED})
+    )
+)
+_SAVE_UNSEARCHED = Statement(
+    lambda _: (
+        update(_WORKITEM)
+        .where(_WORKITEM.c.uid == bindparam("_uid"))
+        .values({name: bindparam(name) for name in _UPDATED if name not in _SEARCHED})
     )
 )
 _ONE = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")))
@@ -124,18 +132,33 @@ def add_records(
     connection: Connection, records: Sequence[Record], lease_until: Mapping[str, datetime | None]
 ) -> None:
     """Insert new workitems; `lease_until` holds the lease of those that have one, by UID."""
-    _ADD.run_many(connection, [_row(record, lease_until.get(record.workitem.uid)) for record in records])
+    rows = [
+        {
+            **_content(record, lease_until.get(record.workitem.uid)),
+            **_searched_row(record.workitem.attributes),
+        }
+        for record in records
+    ]
+    _ADD.run_many(connection, rows)
 
 
 def save_records(
-    connection: Connection, records: Sequence[Record], lease_until: Mapping[str, datetime | None]
+    connection: Connection,
+    records: Sequence[tuple[Workitem, Record]],
+    lease_until: Mapping[str, datetime | None],
 ) -> None:
-    """Write workitems whose rows the caller has locked."""
-    rows = [
-        {**_row(record, lease_until.get(record.workitem.uid)), "_uid": record.workitem.uid}
-        for record in records
-    ]
-    _SAVE.run_many(connection, rows)
+    """Write workitems, each as it was read and as it is now; the caller has locked their rows."""
+    searched: list[dict[str, Any]] = []
+    unsearched: list[dict[str, Any]] = []
+    for before, record in records:
+        workitem = record.workitem
+        row = {**_content(record, lease_until.get(workitem.uid)), "_uid": workitem.uid}
+        if same_columns(before.attributes, workitem.attributes):
+            unsearched.append(row)
+        else:
+            searched.append({**row, **_searched_row(workitem.attributes)})
+    _SAVE_UNSEARCHED.run_many(connection, unsearched)
+    _SAVE.run_many(connection, searched)
 
 
 def record_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Record | None:
@@ -205,11 +228,14 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return {row.state: row[1] for row in connection.execute(statement)}
 
 
-def _row(record: Record, lease_until: datetime | None) -> dict[str, Any]:
+def _searched_row(attributes: DicomJson) -> dict[str, Any]:
+    return {**search_columns(attributes), "expires_at": utc_text(expires_at(attributes))}
+
+
+def _content(record: Record, lease_until: datetime | None) -> dict[str, Any]:
     workitem, origin, dispatch = record.workitem, record.origin, record.dispatch
     attributes: DicomJson = workitem.attributes
     return {
-        **search_columns(attributes),
         "uid": workitem.uid,
         "version": workitem.version,
         "state": workitem.state.value,
@@ -230,7 +256,6 @@ def _row(record: Record, lease_until: datetime | None) -> dict[str, Any]:
         "claimed_at": utc_text(workitem.claimed_at),
         "heard_at": utc_text(workitem.heard_at),
         "lease_until": utc_text(lease_until),
-        "expires_at": utc_text(expires_at(attributes)),
         "final_at": utc_text(workitem.modified_at) if workitem.is_final else None,
         "created_at": utc_text(workitem.created_at),
         "modified_at": utc_text(workitem.modified_at),

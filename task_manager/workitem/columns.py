@@ -73,6 +73,22 @@ def search_columns(attributes: DicomJson) -> dict[str, str | int]:
     return columns
 
 
+_SEARCHED_TAGS = tuple(
+    tag_key(keyword)
+    for keyword in (
+        *_TEXT_COLUMNS,
+        *dict.fromkeys(sequence for sequence, _ in _ITEM_COLUMNS),
+        *("ScheduledProcedureStepPriority", "ScheduledProcedureStepStartDateTime"),
+        "ScheduledProcedureStepExpirationDateTime",
+    )
+)
+
+
+def same_columns(before: DicomJson, after: DicomJson) -> bool:
+    """Whether `after`, made from `before`, certainly has the same columns: no searched attribute was set."""
+    return all(before.get(tag) is after.get(tag) for tag in _SEARCHED_TAGS)
+
+
 def _exact(keys: DicomJson, keyword: str) -> str:
     """The text of a key that a column can narrow by; empty for any other kind of key."""
     wanted = values(keys, keyword)

@@ -141,7 +141,8 @@ def create(command: Create, *, now: datetime, existing: Workitem | None = None) 
                 element("SOPInstanceUID", command.uid),
                 element("ScheduledProcedureStepModificationDateTime", dicom_datetime(now)),
             ]
-        )
+        ),
+        given,
     )
     workitem = Workitem(
         uid=command.uid,
@@ -206,10 +207,13 @@ def _state_report(workitem: Workitem) -> StateReport:
     return _report(EventType.STATE_REPORT, workitem, report.state_report(workitem.attributes))
 
 
-def _with_character_set(attributes: DicomJson) -> DicomJson:
-    """DICOM JSON is UTF-8 (PS3.18 F.2): told whenever text needs it or the sender told another repertoire."""
+def _with_character_set(attributes: DicomJson, new: DicomJson) -> DicomJson:
+    """DICOM JSON is UTF-8 (PS3.18 F.2): told whenever text needs it or the sender told another repertoire.
+
+    Only what is `new` among the attributes is looked at: what was there before has been.
+    """
     tag = tag_key("SpecificCharacterSet")
-    if tag not in attributes and orjson.dumps(attributes).isascii():
+    if tag not in new and orjson.dumps(new).isascii():
         return attributes
     return merged([attributes, element("SpecificCharacterSet", "ISO_IR 192")])
 
@@ -259,7 +263,7 @@ def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Appli
     parts = [before, changes]
     if not SCHEDULED_MODULE_TAGS.isdisjoint(changes):
         parts.append(element("ScheduledProcedureStepModificationDateTime", dicom_datetime(now)))
-    after = _changed(workitem, _with_character_set(merged(parts)), now)
+    after = _changed(workitem, _with_character_set(merged(parts), changes), now)
     reports = []
     if report.readiness_changed(before, after.attributes):
         reports.append(_state_report(after))
@@ -395,9 +399,7 @@ def _withdraw(workitem: Workitem | None, command: Withdraw, now: datetime) -> Ap
             element("ProcedureStepDiscontinuationReasonCodeSequence", command.reason.to_json()),
         ]
     )
-    attributes = merged(
-        [started.attributes, element("ProcedureStepProgressInformationSequence", item)]
-    )
+    attributes = merged([started.attributes, element("ProcedureStepProgressInformationSequence", item)])
     stated = _with_reason(replace(started, attributes=attributes), {}, now)
     finished = _finish(stated, ProcedureStepState.CANCELED, now)
     if isinstance(finished, Refused):

@@ -9,6 +9,7 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,7 +19,7 @@ from profiles.ups.attributes import ENUMERATED_VALUES, TOP_ROWS, by_tag
 from profiles.ups.conditions import is_forbidden, is_required
 from profiles.ups.dataset import FaultList, entry, path_of, read_dataset
 from profiles.ups.states import UPS_SOP_CLASS_UIDS, WELL_KNOWN_UIDS, ProcedureStepState
-from profiles.ups.table import Row
+from profiles.ups.table import Condition, Row
 from task_manager.outcome import RefusalCode, Refused
 
 INVALID = RefusalCode.INVALID_ATTRIBUTES
@@ -140,6 +141,54 @@ def _check_commands(attributes: DicomJson, findings: Findings) -> None:
             findings.add(INVALID, path_of(tag), "belongs to the command set, not here")
 
 
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One row of the table as one service asks it.
+
+    `plain` tells that a value cannot be wrong here; `wanting`, that its absence may matter.
+    """
+
+    tag: str
+    row: Row
+    requirement: str
+    plain: bool
+    wanting: bool
+
+
+_CHECKS: dict[tuple[int, Service], tuple[tuple[Row, ...], tuple[_Check, ...], Mapping[str, _Check]]] = {}
+
+
+def _checks(rows: tuple[Row, ...], service: Service) -> tuple[tuple[_Check, ...], Mapping[str, _Check]]:
+    """The checks to be made always, and those only of what is there; made once for each part of the table."""
+    known = _CHECKS.get((id(rows), service))
+    if known is None:
+        made = [_check_of(tag, row, service) for tag, row in by_tag(rows).items()]
+        always = tuple(check for check in made if check.wanting)
+        others = {check.tag: check for check in made if not check.wanting}
+        known = _CHECKS[id(rows), service] = (rows, always, others)
+    return known[1], known[2]
+
+
+def _check_of(tag: str, row: Row, service: Service) -> _Check:
+    creating = service is Service.CREATE
+    requirement = row.create if creating else row.update
+    conditional = row.when is not None and row.when is not Condition.VERSION_NEEDS_SCHEME
+    return _Check(
+        tag=tag,
+        row=row,
+        requirement=requirement,
+        plain=requirement != "NA"
+        and not row.items
+        and row.max_items is None
+        and tag not in ENUMERATED_VALUES
+        and row.when is not Condition.VERSION_NEEDS_SCHEME
+        and not (creating and row.empty_at_create),
+        wanting=requirement.startswith("1/")
+        or (requirement.startswith("1C") and conditional)
+        or (creating and requirement.startswith("2/")),
+    )
+
+
 def _check_item(
     item: DicomJson,
     rows: tuple[Row, ...],
@@ -149,55 +198,71 @@ def _check_item(
     findings: Findings,
 ) -> None:
     """Check one item against `rows`; empty type 2 attributes missing at create are added to it."""
-    creating, missing = service is Service.CREATE, False
-    for tag, row in _rows_to_check(rows, item, creating):
-        element = item.get(tag)
-        requirement = row.create if creating else row.update
-        needed = requirement.startswith("1/") or (
-            requirement.startswith("1C") and row.when is not None and is_required(row.when, item, container)
-        )
+    always, others = _checks(rows, service)
+    missing: list[str] = []
+    for check in always:
+        element = item.get(check.tag)
         if element is None:
-            if needed:
-                condition = f" {row.when.value}" if row.when is not None else ""
-                findings.add(RefusalCode.MISSING_ATTRIBUTE, prefix + row.keyword, f"is needed{condition}")
-            elif creating and requirement.startswith("2/") and tag != _TRANSACTION_UID:
-                item[tag] = {"vr": entry(tag).vrs[0]}
-                missing = True
-        elif requirement == "NA":
-            findings.add(INVALID, prefix + row.keyword, f"is not allowed in {service.value}")
-        elif not _has_value(element):
-            keeps_a_value = not creating and requirement == "3/1" and not prefix
-            if needed or keeps_a_value:
-                findings.add(RefusalCode.MISSING_VALUE, prefix + row.keyword, "needs a value")
-        elif creating and row.empty_at_create:
-            findings.add(INVALID, prefix + row.keyword, "must be empty at create")
-        elif row.when is not None and is_forbidden(row.when, item):
-            findings.add(INVALID, prefix + row.keyword, f"is allowed {row.when.value}")
-        else:
-            _check_items_of(row, item, service, prefix, findings)
+            _check_absence(check, item, service, container, prefix, findings, missing)
+        elif not (check.plain and element.get("Value")):
+            _check_presence(check, element, item, service, container, prefix, findings)
+    for tag, element in item.items():
+        found = others.get(tag)
+        if found is not None and not (found.plain and element.get("Value")):
+            _check_presence(found, element, item, service, container, prefix, findings)
     if missing:
         findings.filled = True
-        in_order = dict(sorted(item.items()))
+        in_order = dict(sorted({**item, **{tag: {"vr": entry(tag).vrs[0]} for tag in missing}}.items()))
         item.clear()
         item.update(in_order)
 
 
-_INDEXED: dict[tuple[int, bool], tuple[tuple[Row, ...], tuple[tuple[str, Row], ...], dict[str, Row]]] = {}
+def _is_needed(check: _Check, item: DicomJson, container: DicomJson) -> bool:
+    when = check.row.when
+    return check.requirement.startswith("1/") or (
+        check.requirement.startswith("1C") and when is not None and is_required(when, item, container)
+    )
 
 
-def _rows_to_check(rows: tuple[Row, ...], item: DicomJson, creating: bool) -> list[tuple[str, Row]]:
-    """The rows that may find a fault in `item`: those that want a value, and those of what is there."""
-    known = _INDEXED.get((id(rows), creating))
-    if known is None:
-        wanting, others = [], {}
-        for tag, row in by_tag(rows).items():
-            if (row.create if creating else row.update)[0] in "12":
-                wanting.append((tag, row))
-            else:
-                others[tag] = row
-        known = _INDEXED[id(rows), creating] = (rows, tuple(wanting), others)
-    _, always, others = known
-    return [*always, *((tag, others[tag]) for tag in item if tag in others)]
+def _check_absence(
+    check: _Check,
+    item: DicomJson,
+    service: Service,
+    container: DicomJson,
+    prefix: str,
+    findings: Findings,
+    missing: list[str],
+) -> None:
+    if _is_needed(check, item, container):
+        condition = f" {check.row.when.value}" if check.row.when is not None else ""
+        findings.add(RefusalCode.MISSING_ATTRIBUTE, prefix + check.row.keyword, f"is needed{condition}")
+    elif service is Service.CREATE and check.requirement.startswith("2/") and check.tag != _TRANSACTION_UID:
+        missing.append(check.tag)
+
+
+def _check_presence(
+    check: _Check,
+    element: DicomJson,
+    item: DicomJson,
+    service: Service,
+    container: DicomJson,
+    prefix: str,
+    findings: Findings,
+) -> None:
+    row, creating = check.row, service is Service.CREATE
+    path = prefix + row.keyword
+    if check.requirement == "NA":
+        findings.add(INVALID, path, f"is not allowed in {service.value}")
+    elif not _has_value(element):
+        keeps_a_value = not creating and check.requirement == "3/1" and not prefix
+        if keeps_a_value or _is_needed(check, item, container):
+            findings.add(RefusalCode.MISSING_VALUE, path, "needs a value")
+    elif creating and row.empty_at_create:
+        findings.add(INVALID, path, "must be empty at create")
+    elif row.when is not None and is_forbidden(row.when, item):
+        findings.add(INVALID, path, f"is allowed {row.when.value}")
+    else:
+        _check_items_of(row, item, service, prefix, findings)
 
 
 def _check_items_of(row: Row, item: DicomJson, service: Service, prefix: str, findings: Findings) -> None:
