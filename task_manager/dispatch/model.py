@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may perform what, for how long, and what happens to the result: the values of dispatch. No decisions."""
+"""Who may perform what, for how long, and what happens to the result: values only."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _cursor(connection: Connection, sql: str) -> Iterator[Any]:
         yield cursor
     except errors.Error as error:
         broken = dialect.is_disconnect(error, None, cursor)
-        raise DBAPIError.instance(  # type: ignore[call-overload]
+        raise DBAPIError.instance(
             sql, None, error, errors.Error, True, broken, dialect
         ) from error
     finally:
