@@ -22,10 +22,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+workitems_app = typer.Typer(
+    help="List, show, create, cancel and watch the workitems of any UPS-RS server.", no_args_is_help=True
+)
+app.add_typer(workitems_app, name="workitems")
+
 Data = Annotated[Path, typer.Option("--data", help="Folder for database, objects and work.")]
 Config = Annotated[
     Path | None, typer.Option("--config", help="airway.yaml; rules/ and destinations.yaml beside it.")
 ]
+Url = Annotated[
+    str, typer.Option("--url", help="DICOMweb base of the server; else that of --data or port 8080 here.")
+]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File with a bearer token.")]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", help="Certificates to trust instead of the usual ones.")
+]
+Uid = Annotated[str, typer.Argument(help="UID of the workitem.")]
 _DATA = Path("airway-data")
 
 
@@ -113,6 +126,114 @@ def migrate_command(data: Data = _DATA, config: Config = None) -> None:
     from informatics_gateway.commands import migrate
 
     migrate.migrate(data, config)
+
+
+@workitems_app.command("list")
+def list_workitems_command(
+    state: Annotated[str, typer.Option(help="SCHEDULED, 'IN PROGRESS', COMPLETED or CANCELED.")] = "",
+    code: Annotated[str, typer.Option(help="Code Value of the task.")] = "",
+    station: Annotated[str, typer.Option(help="Station that it is assigned to.")] = "",
+    patient_id: Annotated[str, typer.Option(help="Patient ID.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession number.")] = "",
+    match: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of any attribute; may repeat.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Workitems shown at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print DICOM JSON, with all attributes.")] = False,
+    url: Url = "",
+    data: Data = _DATA,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """List workitems in worklist order; without filters, all."""
+    from informatics_gateway.commands import workitems
+
+    workitems.list_workitems(
+        workitems.Server(url=url, data=data, token_file=token_file, ca_file=ca_file),
+        workitems.Filters(
+            state=state,
+            code=code,
+            station=station,
+            patient_id=patient_id,
+            accession=accession,
+            match=tuple(match or ()),
+        ),
+        limit=limit,
+        as_json=as_json,
+    )
+
+
+@workitems_app.command("show")
+def show_workitem_command(
+    uid: Uid,
+    as_json: Annotated[bool, typer.Option("--json", help="Print DICOM JSON.")] = False,
+    url: Url = "",
+    data: Data = _DATA,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Print everything about a workitem, what tells of the patient too."""
+    from informatics_gateway.commands import workitems
+
+    server = workitems.Server(url=url, data=data, token_file=token_file, ca_file=ca_file)
+    workitems.show_workitem(server, uid, as_json=as_json)
+
+
+@workitems_app.command("create")
+def create_workitem_command(
+    file: Annotated[Path, typer.Argument(help="File with one data set in DICOM JSON.")],
+    uid: Annotated[
+        str, typer.Option(help="UID it is to have; else the file's, or the server's choice.")
+    ] = "",
+    url: Url = "",
+    data: Data = _DATA,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Create a workitem and print its UID."""
+    from informatics_gateway.commands import workitems
+
+    server = workitems.Server(url=url, data=data, token_file=token_file, ca_file=ca_file)
+    workitems.create_workitem(server, file, uid=uid)
+
+
+@workitems_app.command("cancel")
+def cancel_workitem_command(
+    uid: Uid,
+    reason: Annotated[str, typer.Option(help="Why, in words.")] = "",
+    code: Annotated[str, typer.Option(help="Why, as VALUE^SCHEME^MEANING of CID 9300.")] = "",
+    url: Url = "",
+    data: Data = _DATA,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Ask for cancellation; who holds the workitem decides."""
+    from informatics_gateway.commands import workitems
+
+    server = workitems.Server(url=url, data=data, token_file=token_file, ca_file=ca_file)
+    workitems.cancel_workitem(server, uid, reason=reason, code=code)
+
+
+@workitems_app.command("watch")
+def watch_workitems_command(
+    uid: Annotated[str, typer.Argument(help="UID of the workitem; watched until it is final.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Watch all workitems.")] = False,
+    ae: Annotated[str, typer.Option(help="AE title to be told as; else one of its own.")] = "",
+    seconds: Annotated[float | None, typer.Option(min=0, help="End after so long.")] = None,
+    url: Url = "",
+    data: Data = _DATA,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Print what happens to workitems as it happens."""
+    from informatics_gateway.commands import workitems
+
+    server = workitems.Server(url=url, data=data, token_file=token_file, ca_file=ca_file)
+    workitems.watch_workitems(
+        server,
+        uid,
+        everything=everything,
+        receiving_ae=ae or workitems.default_receiving_ae(),
+        seconds=seconds,
+    )
 
 
 def main() -> None:
