@@ -156,6 +156,16 @@ def ups_port(folder: Path, worklist: Any, **given: Any) -> Iterator[DimseServer]
         server.stop(grace_s=1.0)
 
 
+class Stage:
+    """Stands before the actor of the hour, so that one port serves the tests of a module, each its own."""
+
+    def __init__(self) -> None:
+        self.actor: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.actor, name)
+
+
 @dataclass
 class RememberedSubscriptions:
     """Who is subscribed to what, and nothing else: the port of the doors, for tests of the doors."""
