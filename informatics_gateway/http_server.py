@@ -13,6 +13,7 @@ import threading
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
+from informatics_gateway.dicomweb.event_channel import MOST_INCOMING_BYTES
 from task_manager.errors import StoreError, facts_of
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class HttpServer:
             loop="uvloop",
             http="httptools",
             ws="websockets-sansio",
+            ws_max_size=MOST_INCOMING_BYTES,
             log_config=None,
             access_log=False,
             server_header=False,

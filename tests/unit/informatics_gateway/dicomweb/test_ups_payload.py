@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from informatics_gateway.dicomweb import ups_rs
+from informatics_gateway.dicomweb.ups_exchange import MAX_BODY_BYTES, MAX_QUERY_CHARACTERS
 from task_manager.actor import Actor
 from task_manager.errors import StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
@@ -136,13 +137,13 @@ def test_other_methods(web: Web, path: str, methods: str, allow: str) -> None:
 
 
 def test_a_large_body(web: Web) -> None:
-    body = b"[" + b" " * ups_rs.MAX_BODY_BYTES + b"]"
+    body = b"[" + b" " * MAX_BODY_BYTES + b"]"
     answer = web.ask("POST", "/workitems", content=body, headers=HEADERS)
     assert answer.status_code == 413
 
 
 def test_a_long_query(web: Web) -> None:
-    assert web.ask("GET", "/workitems?x=" + "y" * ups_rs.MAX_QUERY_CHARACTERS).status_code == 414
+    assert web.ask("GET", "/workitems?x=" + "y" * MAX_QUERY_CHARACTERS).status_code == 414
 
 
 @pytest.mark.parametrize(
