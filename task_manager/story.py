@@ -11,13 +11,17 @@ from datetime import datetime
 
 from profiles import dicom_json
 from profiles.sole.events import OperationalEvent
+from profiles.ups.states import ProcedureStepState
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
+from task_manager.dispatch.leases import replaced_uids
 from task_manager.outbox import Job
 from task_manager.rules.explain import RuleExplanation, from_json
-from task_manager.store import jobs, orders, reports, studies, workitems
+from task_manager.store import jobs, leases, orders, reports, studies, subtasks, succession, workitems
 from task_manager.store.database import Connection, Database
+from task_manager.store.subtasks import Subtask
+from task_manager.store.workitems import Record
 from task_manager.study.model import Instance, Study
-from task_manager.workitem.model import Workitem
+from task_manager.workitem.columns import expires_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,56 @@ class OrderStory:
     priority: str
     status: str
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkitemStatus:
+    """Who has a workitem, until when, and what came before and after it.
+
+    Attributes
+    ----------
+    claimed_by
+        Who claimed it last, as their door knew them; empty if nobody did.
+    heard_at
+        When its performer was last heard.
+    lease_until
+        When it is taken back if its performer is not heard again; only while IN PROGRESS.
+    expires_at
+        When it is canceled if nobody has begun it.
+    tries
+        Which try this is.
+    attention
+        Why a person has to decide; empty if nobody has to.
+    replaces, replaced_by
+        UIDs of what it replaces, the latest first, and of what replaces it (empty if nothing does).
+    parent
+        UID of the workitem it is a part of.
+    subtasks
+        What it was handed on as, the oldest first.
+    """
+
+    uid: str
+    label: str
+    rule: str
+    app: str
+    state: str
+    created_at: datetime
+    modified_at: datetime
+    final_at: datetime | None
+    claimed_by: str
+    claimed_at: datetime | None
+    heard_at: datetime | None
+    lease_until: datetime | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    reason: str
+    progress: str
+    tries: int
+    attention: str
+    replaces: tuple[str, ...]
+    replaced_by: str
+    parent: str
+    subtasks: tuple[Subtask, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +103,7 @@ class WorkitemStory:
     outputs: tuple[Instance, ...]
     missing_outputs: int
     deliveries: tuple[Job, ...]
+    status: WorkitemStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +155,8 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
                 for revision, version, content, _ in studies.explanations_of(connection, study_instance_uid)
             ),
             workitems=tuple(
-                _workitem_story(connection, workitem, origin)
-                for workitem, origin in workitems.workitems_of_study(connection, study_instance_uid)
+                _workitem_story(connection, record)
+                for record in workitems.records_of_study(connection, study_instance_uid)
             ),
             events=tuple(
                 jobs.events_about(
@@ -111,22 +166,67 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
         )
 
 
-def _workitem_story(connection: Connection, workitem: Workitem, origin: workitems.Origin) -> WorkitemStory:
-    outputs = output_sop_instance_uids(workitem.attributes)
-    stored = studies.find_instances(connection, sop_instance_uids=outputs) if outputs else []
+def workitem_status(database: Database, uid: str) -> WorkitemStatus | None:
+    """Where a workitem stands; None if it is unknown, or was deleted."""
+    with database.read() as connection:
+        record = workitems.record_by_uid(connection, uid)
+        return None if record is None else _status(connection, record)
+
+
+def _status(connection: Connection, record: Record) -> WorkitemStatus:
+    workitem, dispatch = record.workitem, record.dispatch
     progress = dicom_json.items(workitem.attributes, "ProcedureStepProgressInformationSequence")
     first = progress[0] if progress else {}
-    return WorkitemStory(
+    successor = succession.successor(connection, workitem) if workitem.is_final else None
+    parent = subtasks.subtask_of_child(connection, workitem.uid)
+    requested = workitem.cancel_requested
+    running = workitem.state is ProcedureStepState.IN_PROGRESS
+    return WorkitemStatus(
         uid=workitem.uid,
-        rule=origin.rule,
         label=dicom_json.text(workitem.attributes, "ProcedureStepLabel"),
+        rule=record.origin.rule,
+        app=dispatch.app,
         state=workitem.state.value,
-        states=_state_changes(reports.reports_of(connection, workitem.uid)),
+        created_at=workitem.created_at,
+        modified_at=workitem.modified_at,
+        final_at=workitem.modified_at if workitem.is_final else None,
+        claimed_by=dispatch.claimed_by,
+        claimed_at=workitem.claimed_at,
+        heard_at=workitem.heard_at,
+        lease_until=leases.lease_of(connection, workitem.uid) if running else None,
+        expires_at=expires_at(workitem.attributes),
+        cancel_requested_at=requested.requested_at if requested else None,
         reason=dicom_json.text(first, "ReasonForCancellation"),
         progress=dicom_json.text(first, "ProcedureStepProgress"),
+        tries=dispatch.tries,
+        attention=dispatch.attention,
+        replaces=replaced_uids(workitem.attributes),
+        replaced_by=successor.uid if successor else "",
+        parent=parent.parent_uid if parent else "",
+        subtasks=tuple(subtasks.subtasks_of_parent(connection, workitem.uid)),
+    )
+
+
+def _workitem_story(connection: Connection, record: Record) -> WorkitemStory:
+    workitem = record.workitem
+    outputs = output_sop_instance_uids(workitem.attributes)
+    stored = studies.find_instances(connection, sop_instance_uids=outputs) if outputs else []
+    status = _status(connection, record)
+    changes = _state_changes(reports.reports_of(connection, workitem.uid))
+    if not changes:  # its event reports were deleted as too old
+        changes = ((status.state, status.claimed_by, workitem.modified_at),)
+    return WorkitemStory(
+        uid=workitem.uid,
+        rule=status.rule,
+        label=status.label,
+        state=status.state,
+        states=changes,
+        reason=status.reason,
+        progress=status.progress,
         outputs=ship_order(stored),
         missing_outputs=len(outputs) - len(stored),
         deliveries=tuple(jobs.jobs_of_workitem(connection, workitem.uid)),
+        status=status,
     )
 
 

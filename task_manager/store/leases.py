@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statements over leases, expiry and what waits for a person. Each takes a connection; none commits.
+"""Statements over leases and expirations. Each takes a connection; none commits.
 
 The columns say where to look; whoever changes a workitem decides again with its row locked.
 """
@@ -7,11 +7,10 @@ The columns say where to look; whoever changes a workitem decides again with its
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, type_coerce, update
+from sqlalchemy import Connection, or_, select, type_coerce, update
 
 from profiles.ups.states import ProcedureStepState
 from task_manager.store.tables import METADATA, UtcText
@@ -19,27 +18,6 @@ from task_manager.store.tables import METADATA, UtcText
 _WORKITEM = METADATA.tables["workitem"]
 _IN_PROGRESS = _WORKITEM.c.state == ProcedureStepState.IN_PROGRESS.value
 _SCHEDULED = _WORKITEM.c.state == ProcedureStepState.SCHEDULED.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A workitem that waits for a person.
-
-    Attributes
-    ----------
-    since
-        When it became final.
-    why
-        What a person has to decide about.
-    """
-
-    uid: str
-    since: datetime
-    why: str
-    tries: int
-    app: str
-    label: str
-    study_instance_uid: str
 
 
 def due_leases(connection: Connection, now: datetime, *, limit: int) -> list[str]:
@@ -96,43 +74,6 @@ def expired(connection: Connection, now: datetime, *, limit: int) -> list[str]:
 def next_expiry(connection: Connection) -> datetime | None:
     """When the first SCHEDULED workitem expires."""
     return _least(connection, _WORKITEM.c.expires_at, _SCHEDULED)
-
-
-def waiting_for_a_person(connection: Connection, *, limit: int) -> list[Waiting]:
-    """Workitems with attention set, longest first."""
-    since = func.coalesce(_WORKITEM.c.final_at, _WORKITEM.c.modified_at)
-    statement = (
-        select(
-            _WORKITEM.c.uid,
-            type_coerce(since, UtcText()).label("since"),
-            _WORKITEM.c.attention,
-            _WORKITEM.c.tries,
-            _WORKITEM.c.app,
-            _WORKITEM.c.label,
-            _WORKITEM.c.study_instance_uid,
-        )
-        .where(_WORKITEM.c.attention != "")
-        .order_by(_WORKITEM.c.modified_at, _WORKITEM.c.uid)
-        .limit(limit)
-    )
-    return [
-        Waiting(
-            uid=row.uid,
-            since=row.since,
-            why=row.attention,
-            tries=row.tries,
-            app=row.app,
-            label=row.label,
-            study_instance_uid=row.study_instance_uid,
-        )
-        for row in connection.execute(statement)
-    ]
-
-
-def count_waiting(connection: Connection) -> int:
-    """How many workitems wait for a person."""
-    statement = select(func.count()).select_from(_WORKITEM).where(_WORKITEM.c.attention != "")
-    return int(connection.execute(statement).scalar_one())
 
 
 def _least(connection: Connection, column: Any, condition: Any) -> datetime | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, literal, select, update
 
 from profiles.ups.states import ProcedureStepState
-from task_manager.dispatch.leases import replaced_uids
+from task_manager.dispatch.leases import replaced_uids, replacement_uid
 from task_manager.dispatch.model import SubtaskState
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
@@ -47,10 +47,14 @@ def move_child(connection: Connection, old_uid: str, new_uid: str) -> None:
 
 
 def successor(connection: Connection, workitem: Workitem, *, active: bool = False) -> Workitem | None:
-    """The workitem of the same study, or patient, that says it replaces `workitem`; `active`: one not final.
+    """The workitem that says it replaces `workitem`, the manager's own first; `active`: one not final.
 
-    Without study and patient nothing is found: the search would read the whole worklist.
+    Others are looked for in the same study, or with the same patient; without both nothing is found, since
+    the search would read the whole worklist.
     """
+    ours = workitem_by_uid(connection, replacement_uid(workitem.uid))
+    if ours is not None and not (active and ours.is_final):
+        return ours
     row = connection.execute(
         select(_WORKITEM.c.study_instance_uid, _WORKITEM.c.patient_id).where(_WORKITEM.c.uid == workitem.uid)
     ).first()
