@@ -31,7 +31,6 @@ from profiles.ups.states import GLOBAL_SUBSCRIPTION_UID
 from task_manager.actor import WORKER
 from task_manager.notices import Channel, Listener, Notice
 from task_manager.store import subscriptions
-from task_manager.store.compiled import Statement
 from task_manager.store.database import Database
 from task_manager.store.reports import CHANNEL, lock_journal
 from task_manager.store.tables import METADATA
@@ -42,21 +41,6 @@ _SUBSCRIPTION = METADATA.tables["subscription"]
 _WORKITEM = METADATA.tables["workitem"]
 _WARM, _COLD = "WARM START", "COLD START"
 _MOST_ERROR_CHARACTERS = 300
-
-_AFTER = Statement(
-    lambda _: (
-        select(
-            _REPORT.c.id,
-            _REPORT.c.workitem_uid,
-            _REPORT.c.receiving_ae,
-            _REPORT.c.event_type,
-            _REPORT.c.content,
-        )
-        .where(_REPORT.c.id > bindparam("position"))
-        .order_by(_REPORT.c.id)
-        .limit(bindparam("most"))
-    )
-)
 
 
 def ensure_listener(connection: Connection, receiving_ae: str, channel: Channel, now: datetime) -> None:
@@ -105,7 +89,8 @@ class StoredJournal:
     def after(self, position: int, *, limit: int = 500) -> tuple[Sequence[Notice], int]:
         """The reports after `position` that concern anybody, oldest first, and the position read to."""
         with self._database.read() as connection:
-            rows = _AFTER.run(connection, {"position": position, "most": limit}).all()
+            statement = select(_REPORT).where(_REPORT.c.id > position).order_by(_REPORT.c.id).limit(limit)
+            rows = connection.execute(statement).all()
             if not rows:
                 return (), position
             to_all = {row.workitem_uid for row in rows if not row.receiving_ae}
