@@ -5,45 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, func, select
 
 from profiles.ups.states import ProcedureStepState
-from task_manager.store.compiled import Statement
 from task_manager.store.tables import METADATA
 
 _WORKITEM = METADATA.tables["workitem"]
 _UNDONE = (ProcedureStepState.SCHEDULED.value, ProcedureStepState.IN_PROGRESS.value)
 
 
-def _counted(column: str) -> Statement:
-    """Count to a bound: more than that is only known to be much."""
-    some = (
-        select(_WORKITEM.c.uid)
-        .where(_WORKITEM.c[column] == bindparam("name"), _WORKITEM.c.state.in_(_UNDONE))
-        .limit(bindparam("most"))
-    ).subquery()
-    expression = select(func.count()).select_from(some)
-    return Statement(lambda _: expression)
-
-
-_BY_STATION = _counted("station_name")
-_BY_CLASS = _counted("station_class")
-_BY_ORGANIZATION = _counted("organization")
-
-
 def assigned_to_station(connection: Connection, ae_title: str, *, most: int) -> int:
     """How many workitems that are not final name a station, counted to `most`."""
-    return _count(_BY_STATION, connection, ae_title, most)
+    return _count(connection, "station_name", ae_title, most)
 
 
 def assigned_to_class(connection: Connection, station_class: str, *, most: int) -> int:
     """How many workitems that are not final name a station class, counted to `most`."""
-    return _count(_BY_CLASS, connection, station_class, most)
+    return _count(connection, "station_class", station_class, most)
 
 
 def assigned_to_organization(connection: Connection, organization: str, *, most: int) -> int:
     """How many workitems that are not final name an organization, counted to `most`."""
-    return _count(_BY_ORGANIZATION, connection, organization, most)
+    return _count(connection, "organization", organization, most)
 
 
 def waiting_unassigned(connection: Connection, apps: Iterable[str], *, limit: int) -> list[str]:
@@ -64,6 +47,12 @@ def waiting_unassigned(connection: Connection, apps: Iterable[str], *, limit: in
     return list(connection.execute(statement).scalars())
 
 
-def _count(statement: Statement, connection: Connection, name: str, most: int) -> int:
-    row = statement.run(connection, {"name": name, "most": most}).first()
-    return 0 if row is None else int(row[0])
+def _count(connection: Connection, column: str, name: str, most: int) -> int:
+    """Count to a bound: more than that is only known to be much."""
+    some = (
+        select(_WORKITEM.c.uid)
+        .where(_WORKITEM.c[column] == name, _WORKITEM.c.state.in_(_UNDONE))
+        .limit(most)
+        .subquery()
+    )
+    return connection.execute(select(func.count()).select_from(some)).scalar_one()

@@ -13,11 +13,17 @@ from tests.unit.task_manager.dispatch.bed import DispatchBed
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DispatchBed]:
-    """Hides the service of the folder above: here every room is made by hand."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database with all tables."""
     sqlite = f"sqlite:///{tmp_path / 'airway.db'}"
     url = request.getfixturevalue("postgresql_dsn") if request.param == "postgresql" else sqlite
-    database = Database(url)
-    database.migrate()
-    yield DispatchBed(database)
-    database.close()
+    made = Database(url)
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bed(database: Database) -> DispatchBed:
+    """Hides the service of the folder above: here every room is made by hand."""
+    return DispatchBed(database)
