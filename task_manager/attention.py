@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +13,7 @@ from profiles.faults import Fault
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.dispatch.replacement import Replacement
+from task_manager.outbox import delivery_lane, event_lane, push_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import attention, subtasks
 from task_manager.store.attention import HeldJob, WaitingWorkitem
@@ -132,6 +133,19 @@ class Attention:
             fault = Fault("SOPInstanceUID", "names no workitem that waits for a person")
             return Refused(RefusalCode.NO_SUCH_INSTANCE, (fault,))
         return workitem
+
+
+def configured_lanes(
+    destinations: Iterable[str], event_sinks: Iterable[str], push_performers: Iterable[str]
+) -> frozenset[str]:
+    """Every lane that somebody works on, from the names in the configuration."""
+    return frozenset(
+        (
+            *(delivery_lane(name) for name in destinations),
+            *(event_lane(name) for name in event_sinks),
+            *(push_lane(name) for name in push_performers),
+        )
+    )
 
 
 def without_worker(lane: str) -> str:
