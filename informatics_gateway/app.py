@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -21,21 +22,38 @@ import orjson
 from fastapi import FastAPI
 
 from ai_apps.catalog import catalog
+from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.destinations import make_deliverers, make_sinks
-from informatics_gateway.dicomweb import qido_rs, stow_rs, ups_rs, wado_rs
+from informatics_gateway.dicomweb import event_channel, qido_rs, stow_rs, ups_rs, wado_rs
+from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
+from informatics_gateway.dimse_watchers import DimseChannel
 from informatics_gateway.hl7.server import Hl7Server
 from informatics_gateway.http_server import HttpServer, answer_store_failures
 from informatics_gateway.local_performer import LocalPerformer
+from informatics_gateway.performers import (
+    dispatch_settings,
+    lease_limits,
+    make_archives,
+    make_push_clients,
+    peer_addresses,
+    retention_limits,
+    watching_settings,
+)
 from informatics_gateway.settings import Role, Settings
+from informatics_gateway.watchers import WatcherHub
+from informatics_gateway.websocket_watchers import WebSocketChannel
 from profiles.faults import Fault
 from profiles.hl7.order import OrderOptions
+from task_manager.dispatch.model import LeaseLimits, WorkitemTemplate
 from task_manager.errors import ConfigurationError
 from task_manager.scheduling import AppOffer
 from task_manager.service import Service, ServiceSettings
 from task_manager.store.database import Database
+from task_manager.store.journal import going_down
+from task_manager.store.listening import ReportListener
 from task_manager.store.objects import FileObjectStore
 from task_manager.worker import Worker
 
@@ -68,6 +86,7 @@ class Application:
         self._ready = False
         self._worker: Worker | None = None
         self._http: HttpServer | None = None
+        self._hub: WatcherHub | None = None
         self._roles = frozenset(settings.roles)
 
     def start(self) -> Mapping[str, object]:
@@ -120,6 +139,7 @@ class Application:
 
     def _make_service(self) -> Service:
         settings = self._settings
+        manifests = catalog()
         apps = {
             name: AppOffer(
                 name=manifest.name,
@@ -127,8 +147,9 @@ class Application:
                 label=manifest.title,
                 code=manifest.workitem_code,
                 parameters=manifest.parameter_values({}),
+                template=_template(manifest),
             )
-            for name, manifest in catalog().items()
+            for name, manifest in manifests.items()
         }
         rules = configured_rules(settings, self._config, list(apps))
         database = Database(database_url(settings, self._data))
@@ -144,10 +165,17 @@ class Application:
                 quiet_period=timedelta(seconds=settings.study.quiet_period_s),
                 destinations=tuple(destination.name for destination in settings.destinations),
                 event_sinks=tuple(sink.name for sink in settings.events),
+                dispatch=dispatch_settings(
+                    settings, {name: _limits(one, settings) for name, one in manifests.items()}
+                ),
+                retention=retention_limits(settings),
+                watching=watching_settings(settings),
             ),
             base_url=self._dicomweb_base,
             clock=utc_now,
             wake=self._wake,
+            archives=make_archives(settings),
+            new_uid=lambda: f"2.25.{uuid.uuid4().int}",
         )
         if Role.GATEWAY in self._roles:
             objects.sweep_incoming(service.is_recorded)
@@ -157,8 +185,10 @@ class Application:
         gateway = self._settings.gateway
         web = FastAPI(title="Airway", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
         answer_store_failures(web)
+        channel = WebSocketChannel(service.journal)
         for routes in (
-            ups_rs.router(service.worklist),
+            ups_rs.router(service.worklist, service.subscriptions, public_url=self._public_base()),
+            event_channel.router(channel),
             stow_rs.router(service.intake),
             wado_rs.router(service.archive),
             qido_rs.router(service.archive),
@@ -170,18 +200,42 @@ class Application:
         http.start()
         self._closing.callback(http.stop)
         dimse = DimseServer(
-            service.intake, ae_title=gateway.dicom.ae_title, host=gateway.dicom.host, port=gateway.dicom.port
+            service.intake,
+            ae_title=gateway.dicom.ae_title,
+            host=gateway.dicom.host,
+            port=gateway.dicom.port,
+            worklist=service.worklist,
+            subscriptions=service.subscriptions,
+            availability=service.availability,
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
         hl7 = Hl7Server(service.intake, gateway.hl7.host, gateway.hl7.port, self._order_options())
         _bound("gateway.hl7", hl7.start)
         self._closing.callback(hl7.stop)
+        self._start_watching(service, channel)
         return {
             "http": http.url,
             "dicom": {"host": gateway.dicom.host, "port": dimse.port, "ae_title": gateway.dicom.ae_title},
             "hl7": {"host": gateway.hl7.host, "port": hl7.port},
         }
+
+    def _start_watching(self, service: Service, channel: WebSocketChannel) -> None:
+        """Tell watchers of a restart, and from now on what is committed; stopped before the doors close."""
+        service.journal.record_restart()
+        calling = DimseChannel(
+            service.journal,
+            DimseEventSender(peer_addresses(self._settings)),
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            clock=utc_now,
+        )
+        hub = WatcherHub(service.journal, (channel, calling), farewell=going_down)
+        hub.start()
+        self._hub = hub
+        self._closing.callback(hub.stop)
+        listener = ReportListener(service.database, hub.wake)
+        listener.start()
+        self._closing.callback(listener.stop)
 
     def _order_options(self) -> OrderOptions:
         door = self._settings.gateway.hl7
@@ -195,8 +249,23 @@ class Application:
     def _start_worker(self, service: Service) -> None:
         deliverers = make_deliverers(self._settings, utc_now)
         sinks = make_sinks(self._settings, self._data, utc_now)
+        clients = make_push_clients(self._settings)
+        for client in clients.values():
+            self._closing.callback(client.close)
+        pushes = {
+            peer.ae_title: service.push_step(
+                peer.ae_title, clients[peer.ae_title], poll=timedelta(seconds=peer.poll_s)
+            )
+            for peer in self._settings.manager.performers
+            if peer.ae_title in clients
+        }
         worker = Worker(
-            service, deliverers, sinks, name=f"{socket.gethostname()}:{self._data.resolve()}", clock=utc_now
+            service,
+            deliverers,
+            sinks,
+            pushes,
+            name=f"{socket.gethostname()}:{self._data.resolve()}",
+            clock=utc_now,
         )
         worker.start()
         self._worker = worker
@@ -228,9 +297,16 @@ class Application:
         door = self._settings.gateway.http
         return f"http://{door.host}:{door.port}/dicom-web"
 
+    def _public_base(self) -> str:
+        """Address of the DICOMweb service as clients write it, where that is configured."""
+        url = self._settings.gateway.http.public_url
+        return f"{url.rstrip('/')}/dicom-web" if url else ""
+
     def _wake(self) -> None:
         if self._worker is not None:
             self._worker.wake()
+        if self._hub is not None:
+            self._hub.wake()
 
 
 def _bound(key: str, opening: Callable[[], _T]) -> _T:
@@ -243,3 +319,26 @@ def _bound(key: str, opening: Callable[[], _T]) -> _T:
                 f"cannot listen: {error.strerror}; stop what uses the port or choose another (0 takes any)",
             )
         ) from error
+
+
+def _template(manifest: Manifest) -> WorkitemTemplate:
+    """What the workitems of an app say, as its manifest has it."""
+    offered, default = manifest.workitem, WorkitemTemplate()
+    return WorkitemTemplate(
+        priority=offered.priority or default.priority,
+        label=offered.label,
+        worklist_label=offered.worklist_label,
+        station_class=offered.station_class,
+        expected=timedelta(seconds=offered.expected_s) if offered.expected_s else None,
+        expires=timedelta(seconds=offered.expires_s) if offered.expires_s else None,
+    )
+
+
+def _limits(manifest: Manifest, settings: Settings) -> LeaseLimits:
+    """The lease limits of an app: its manifest's, the site's where it has none."""
+    site, own = lease_limits(settings.manager.leases), manifest.limits
+    return LeaseLimits(
+        silence=timedelta(seconds=own.silence_s) if own.silence_s else site.silence,
+        run=timedelta(seconds=own.run_s) if own.run_s else site.run,
+        tries=own.tries or site.tries,
+    )

@@ -1,38 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From configured performers and archives to the values and objects of dispatch."""
+"""From the configuration of the worklist to the values and objects of the task manager."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from informatics_gateway.dicomweb.push_client import PushClient
 from informatics_gateway.dicomweb.query_client import DicomWebArchive
-from informatics_gateway.dimse.query_scu import ArchiveQuery as DicomQuery
+from informatics_gateway.dimse.query_scu import DicomArchive
 from informatics_gateway.dimse.requestor import DicomAddress
-from informatics_gateway.settings import Archive, PerformerPeer, Settings
+from informatics_gateway.settings import Archive, LeaseSettings, PerformerPeer, Settings
 from profiles.codes import Code
 from profiles.faults import Fault
-from task_manager.dispatch.model import PerformerOffer, Style, Verification
+from task_manager.dispatch.model import (
+    LeaseLimits,
+    PerformerOffer,
+    RetentionLimits,
+    Style,
+    Verification,
+)
 from task_manager.dispatch.readiness import ArchiveQuery
+from task_manager.dispatching import DispatchSettings
 from task_manager.errors import ConfigurationError
-
-_RETRIEVABLE = ("", "ONLINE", "NEARLINE")
-
-
-class DicomArchive:
-    """An archive that is asked by C-FIND; see :class:`task_manager.dispatch.readiness.ArchiveQuery`."""
-
-    def __init__(self, name: str, address: DicomAddress) -> None:
-        self.name = name
-        self.url = ""
-        self.ae_title = address.called_ae_title
-        self._address = address
-        self._query = DicomQuery()
-
-    def available_instances(self, study_instance_uid: str) -> frozenset[str]:
-        """SOP Instance UIDs of a study that can be retrieved from it."""
-        found = self._query.available_instances(self._address, study_instance_uid)
-        return frozenset(uid for uid, availability in found.items() if availability in _RETRIEVABLE)
+from task_manager.service import WatchingSettings
 
 
 def make_offers(settings: Settings) -> tuple[PerformerOffer, ...]:
@@ -64,6 +55,64 @@ def make_verifications(settings: Settings) -> dict[str, Verification]:
         for name, app in settings.apps.items()
         if (wanted := app.verification) is not None
     }
+
+
+def dispatch_settings(settings: Settings, manifests: Mapping[str, LeaseLimits]) -> DispatchSettings:
+    """Who performs what, for how long: what the site sets for an app counts more than its manifest."""
+    manager = settings.manager
+    own = {name: app.leases for name, app in settings.apps.items() if app.leases is not None}
+    return DispatchSettings(
+        station=settings.gateway.dicom.ae_title,
+        performers=make_offers(settings),
+        verifications=make_verifications(settings),
+        leases=lease_limits(manager.leases),
+        leases_by_app={**manifests, **{name: lease_limits(leases) for name, leases in own.items()}},
+        readiness_poll=timedelta(seconds=manager.readiness.poll_s),
+        readiness_give_up=timedelta(hours=manager.readiness.give_up_h),
+    )
+
+
+def retention_limits(settings: Settings) -> RetentionLimits:
+    """How long what is finished is kept."""
+    wanted = settings.manager.retention
+    return RetentionLimits(
+        workitems=timedelta(hours=wanted.workitems_h),
+        reports=timedelta(hours=wanted.reports_h),
+        jobs=timedelta(hours=wanted.jobs_h),
+    )
+
+
+def watching_settings(settings: Settings) -> WatchingSettings:
+    """What watchers may ask for."""
+    wanted = settings.manager.subscriptions
+    return WatchingSettings(
+        deletion_locks=wanted.deletion_locks,
+        most_pending=wanted.most_pending,
+        fallback=wanted.fallback,
+        callable_aes=frozenset(peer.ae_title for peer in settings.gateway.peers),
+    )
+
+
+def peer_addresses(settings: Settings) -> dict[str, DicomAddress]:
+    """Where each known DICOM application listens, by AE title."""
+    return {
+        peer.ae_title: DicomAddress(
+            host=peer.host,
+            port=peer.port,
+            called_ae_title=peer.ae_title,
+            calling_ae_title=settings.gateway.dicom.ae_title,
+        )
+        for peer in settings.gateway.peers
+    }
+
+
+def lease_limits(leases: LeaseSettings) -> LeaseLimits:
+    """The limits as dispatch knows them."""
+    return LeaseLimits(
+        silence=timedelta(seconds=leases.silence_s),
+        run=timedelta(seconds=leases.run_s),
+        tries=leases.tries,
+    )
 
 
 def make_push_clients(settings: Settings) -> Mapping[str, PushClient]:

@@ -6,14 +6,21 @@ It holds the rooms behind it and no rule of its own. One object per process; saf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from profiles.sole.events import OperationalEvent
 from task_manager.archive import StoredArchive
+from task_manager.attention import Attention, configured_lanes
 from task_manager.delivery.consequences import Consequences
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
+from task_manager.dispatch.availability import StoredAvailability
+from task_manager.dispatch.model import RetentionLimits
+from task_manager.dispatch.push import PushStep, PushTarget
+from task_manager.dispatch.readiness import ArchiveQuery, Readiness
+from task_manager.dispatch.sweeps import Sweeps
+from task_manager.dispatching import Dispatching, DispatchSettings
 from task_manager.errors import StoreError
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy
@@ -22,8 +29,32 @@ from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
 from task_manager.store import jobs, orders, studies, workitems
 from task_manager.store.database import Database
+from task_manager.store.journal import StoredJournal
 from task_manager.story import StudyStory, study_story
+from task_manager.subscriptions import StoredSubscriptions
 from task_manager.worklist import StoredWorklist
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchingSettings:
+    """What watchers may ask for.
+
+    Attributes
+    ----------
+    deletion_locks
+        Whether they may keep final workitems from being deleted.
+    most_pending
+        Reports kept for one that is away.
+    fallback
+        AE titles that are told of restarts without any subscription.
+    callable_aes
+        AE titles that can be called: only these may listen over DIMSE.
+    """
+
+    deletion_locks: bool = True
+    most_pending: int = 10_000
+    fallback: tuple[str, ...] = ()
+    callable_aes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +69,21 @@ class ServiceSettings:
         Names of all result destinations and event repositories.
     retry
         When failed jobs are tried again.
+    dispatch
+        Who performs what.
+    retention
+        How long what is finished is kept.
+    watching
+        What watchers may ask for.
     """
 
     quiet_period: timedelta
     destinations: tuple[str, ...] = ()
     event_sinks: tuple[str, ...] = ()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    dispatch: DispatchSettings = field(default_factory=DispatchSettings)
+    retention: RetentionLimits = field(default_factory=RetentionLimits)
+    watching: WatchingSettings = field(default_factory=WatchingSettings)
 
 
 class Service:
@@ -53,8 +93,18 @@ class Service:
     ----------
     intake, worklist, archive
         What the storage and order doors, the UPS doors and the retrieve doors need.
+    database
+        Where all is kept.
+    subscriptions, journal
+        Who watches, and what watchers are owed.
     scheduler
         Turns complete studies into workitems.
+    sweeps, readiness
+        End what its time has passed for; make ready what has all its inputs.
+    attention
+        What waits for a person.
+    availability
+        What the door of Instance Availability Notifications needs.
     """
 
     def __init__(
@@ -68,18 +118,64 @@ class Service:
         base_url: Callable[[], str],
         clock: Callable[[], datetime],
         wake: Callable[[], None] = lambda: None,
+        archives: Sequence[ArchiveQuery] = (),
+        new_uid: Callable[[], str],
     ) -> None:
+        self.database = database
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._wake = wake
         self._consequences = Consequences(sinks=settings.event_sinks)
+        codes = {name: app.code for name, app in apps.items()}
+        self._dispatching = Dispatching(settings.dispatch, codes, base_url=base_url, new_uid=new_uid)
         self.worklist = StoredWorklist(
             database,
-            followers=(self._consequences,),
+            followers=(*self._dispatching.followers, self._consequences),
+            interceptors=self._dispatching.interceptors,
+            limits=settings.dispatch.limits_of,
             sinks=settings.event_sinks,
             clock=clock,
             wake=wake,
         )
+        self.subscriptions = StoredSubscriptions(
+            database,
+            clock=clock,
+            wake=wake,
+            deletion_locks=settings.watching.deletion_locks,
+            known_ae=settings.watching.callable_aes.__contains__,
+        )
+        self.journal = StoredJournal(
+            database,
+            most_pending=settings.watching.most_pending,
+            fallback=settings.watching.fallback,
+            clock=clock,
+        )
+        self.sweeps = Sweeps(
+            self.worklist.transact,
+            database,
+            settings.dispatch.limits_of,
+            settings.retention,
+            clock=clock,
+        )
+        self.attention = Attention(
+            self.worklist.transact,
+            database,
+            self._dispatching.replacement,
+            lanes=configured_lanes(
+                settings.destinations, settings.event_sinks, settings.dispatch.push_performers
+            ),
+        )
+        self.readiness = Readiness(
+            self.worklist.transact,
+            database,
+            archives,
+            poll=settings.dispatch.readiness_poll,
+            give_up=settings.dispatch.readiness_give_up,
+            base_url=base_url,
+            clock=clock,
+        )
+        self.availability = StoredAvailability(database.write, clock=clock, told=self._inputs_came)
         self.archive = StoredArchive(database, objects)
         self.intake = Intake(
             database,
@@ -100,6 +196,22 @@ class Service:
             base_url=base_url,
             clock=clock,
         )
+
+    def push_step(self, ae_title: str, target: PushTarget, *, poll: timedelta) -> PushStep:
+        """What the worker does with the jobs of one push performer.
+
+        Raises
+        ------
+        KeyError
+            If there is no such performer.
+        """
+        return self._dispatching.push_step(
+            ae_title, target, self.worklist, self._database, poll=poll, clock=self._clock, wake=self._wake
+        )
+
+    def _inputs_came(self) -> None:
+        self.readiness.wake()
+        self._wake()
 
     def story(self, study_instance_uid: str) -> StudyStory | None:
         """Everything known about a study; None if it was never seen."""
@@ -203,6 +315,16 @@ class Service:
         """Mark a telling job done."""
         with self._database.write() as connection:
             jobs.finish_job(connection, job, summary="sent", now=self._clock())
+
+    def pushed(self, job: Job) -> None:
+        """Mark a push done: its workitem is final, or somebody else's."""
+        with self._database.write() as connection:
+            jobs.finish_job(connection, job, summary="pushed", now=self._clock())
+
+    def look_again(self, job: Job, due_at: datetime) -> None:
+        """Put a job back that did what it could for now; that is no failure."""
+        with self._database.write() as connection:
+            jobs.put_back_job(connection, job, due_at=due_at)
 
     def try_later(self, job: Job, error: str, pause: timedelta | None = None) -> datetime:
         """Put a job back after a failure that may pass; when it is due again, not before `pause`."""

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
+from task_manager.dispatch.push import PushStep
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError, StoreError
-from task_manager.outbox import Job, delivery_lane, event_lane
+from task_manager.outbox import Job, delivery_lane, event_lane, push_lane
 from task_manager.ports import Deliverer, EventSink
 from task_manager.service import Service
 
@@ -38,10 +39,12 @@ class Worker:
         service: Service,
         deliverers: Mapping[str, Deliverer],
         sinks: Mapping[str, EventSink],
+        pushes: Mapping[str, PushStep] | None = None,
         *,
         name: str,
         clock: Callable[[], datetime],
     ) -> None:
+        self._pushes = dict(pushes or {})
         self._service = service
         self._deliverers = deliverers
         self._sinks = sinks
@@ -54,7 +57,13 @@ class Worker:
     def start(self) -> None:
         """Free old claims and start one thread per lane."""
         self._service.release_claims(self._name)
+        self._service.sweeps.started(self._clock())
         self._spawn("deadlines", self._deadline_step)
+        self._spawn("sweeps", self._sweep_step)
+        self._spawn("readiness", self._readiness_step)
+        for name, step in self._pushes.items():
+            step.listen()
+            self._spawn(push_lane(name), _Lane(self, push_lane(name), _push(self._service, step)))
         for name, deliverer in self._deliverers.items():
             self._spawn(
                 delivery_lane(name),
@@ -103,6 +112,14 @@ class Worker:
     def _deadline_step(self) -> float:
         self._service.scheduler.complete_due_studies()
         return self.seconds_until(self._service.scheduler.next_deadline())
+
+    def _sweep_step(self) -> float:
+        self._service.sweeps.run_due()
+        return self.seconds_until(self._service.sweeps.next_due())
+
+    def _readiness_step(self) -> float:
+        self._service.readiness.run_due()
+        return self.seconds_until(self._service.readiness.next_due())
 
     def _spawn(self, name: str, step: Callable[[], float]) -> None:
         wake = threading.Event()
@@ -189,5 +206,24 @@ def _tell(service: Service, sink: EventSink) -> Callable[[Job], None]:
             _LOG.exception("event failed unexpectedly", extra={"action": "event.error", "lane": job.lane})
         else:
             service.told(job)
+
+    return perform
+
+
+def _push(service: Service, step: PushStep) -> Callable[[Job], None]:
+    def perform(job: Job) -> None:
+        try:
+            due = step.perform(job)
+        except StoreError as error:
+            service.try_later(job, str(error))
+            _LOG.warning("push postponed", extra={"action": "push.postponed", "lane": job.lane})
+        except Exception as error:  # noqa: BLE001 - see _deliver
+            service.try_later(job, f"unexpected {type(error).__name__}")
+            _LOG.exception("push failed unexpectedly", extra={"action": "push.error", "lane": job.lane})
+        else:
+            if due is None:
+                service.pushed(job)
+            else:
+                service.look_again(job, due)
 
     return perform

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -92,5 +93,6 @@ def make_service(
         settings,
         base_url=lambda: "http://127.0.0.1:8080/dicom-web",
         clock=clock,
+        new_uid=lambda: f"2.25.{uuid.uuid4().int}",
     )
     return TestBed(service=service, clock=clock, database=database, objects=objects, folder=folder)

@@ -160,6 +160,11 @@ def postpone_job(connection: Connection, job: Job, *, error: str, due_at: dateti
     _set(connection, job, state=JobState.WAITING, attempts=job.attempts + 1, last_error=error, due_at=due_at)
 
 
+def put_back_job(connection: Connection, job: Job, *, due_at: datetime) -> None:
+    """Put a job back that did what it could for now, to be looked at again at `due_at`."""
+    _set(connection, job, state=JobState.WAITING, attempts=0, last_error="", due_at=due_at)
+
+
 def hold_job(connection: Connection, job: Job, *, error: str) -> None:
     """Set a job aside for a person."""
     _set(connection, job, state=JobState.HELD, attempts=job.attempts + 1, last_error=error)

@@ -269,8 +269,8 @@ class WorkitemReportRow(Table, table=True):
 class SubscriptionRow(Table, table=True):
     """An AE that is Subscribed to a workitem (PS3.4 CC.2.3-1); no row means Not Subscribed.
 
-    It is owed the reports of the workitem with a higher identifier than `from_report`. `filtered` tells that a
-    filtered global subscription alone made it.
+    It is owed the reports of the workitem with a higher identifier than `from_report`. `filtered` tells that
+    a filtered global subscription alone made it.
     """
 
     __tablename__ = "subscription"
