@@ -70,19 +70,22 @@ def capabilities(base_url: str, resource: str, media_type: str) -> Capabilities:
 
 def _application(base_url: str, resource: str) -> _Element:
     name = resource.lstrip("/") or "/"
-    root = _resource(name, resource.rstrip("/"), _methods())
+    root = _resource(name, resource.rstrip("/"), _methods(resource))
     return _Element(
         "application", {"xmlns": _NAMESPACE}, [_Element("resources", {"base": f"{base_url}/"}, [root])]
     )
 
 
-def _methods() -> list[tuple[str, _Element]]:
-    """Every method with the path of its resource, which is empty for the root."""
+def _methods(resource: str) -> list[tuple[str, _Element]]:
+    """Every method with the path of its resource, which is empty for the root.
+
+    Only the well-known workitems can be suspended; the template stands for them where it is asked for.
+    """
     found: list[tuple[str, _Element]] = [("", _method(CAPABILITIES))]
     for transaction in TRANSACTIONS:
         subscribing = transaction.operation in _SUBSCRIPTION
         targets = [uid for uid in _WELL_KNOWN if subscribing]
-        if transaction.operation is not Operation.SUSPEND:
+        if transaction.operation is not Operation.SUSPEND or transaction.path == resource:
             targets.append("{workitem}")
         for target in targets:
             found.append((transaction.path.replace("{workitem}", target), _method(transaction)))

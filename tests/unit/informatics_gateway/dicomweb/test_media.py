@@ -5,7 +5,16 @@ from __future__ import annotations
 
 import pytest
 
-from informatics_gateway.dicomweb.media import MediaType, accepts_json, parse_accept, parse_media_type
+from informatics_gateway.dicomweb.media import (
+    DICOM_JSON,
+    JSON,
+    MULTIPART_XML,
+    MediaType,
+    accepts_json,
+    metadata_type,
+    parse_accept,
+    parse_media_type,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +64,26 @@ def test_accept(text: str, names: list[str]) -> None:
 )
 def test_json_is_acceptable(text: str, accepted: bool) -> None:
     assert accepts_json(parse_accept(text)) is accepted
+
+
+@pytest.mark.parametrize(
+    ("header", "parameters", "expected"),
+    [
+        ("", (), DICOM_JSON),
+        ("*/*", (), DICOM_JSON),
+        ("application/*;q=0.1, application/json", (), JSON),
+        ('multipart/related; type="application/dicom+xml"', (), MULTIPART_XML),
+        ("multipart/related; type=application/DICOM+xml; q=0.9, application/json;q=0.8", (), MULTIPART_XML),
+        ("multipart/related", (), MULTIPART_XML),
+        ('multipart/related; type="application/dicom"', (), ""),
+        ("application/dicom+xml", (), ""),
+        ("text/html", (), ""),
+        ("text/html", (JSON,), JSON),
+        (DICOM_JSON, (MULTIPART_XML,), MULTIPART_XML),
+        (JSON, ("*/*",), JSON),
+        ("text/html", ("*/*",), ""),
+        ("", ("text/html",), DICOM_JSON),
+    ],
+)
+def test_metadata_types(header: str, parameters: tuple[str, ...], expected: str) -> None:
+    assert metadata_type(header, parameters) == expected

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from informatics_gateway.dicomweb import ups_rs
 from profiles.dicom_json import DicomJson, element, merged
+from task_manager.ports import Subscriptions, Worklist
 from task_manager.workitem.memory import MemoryWorklist
 from tests.asgi import AsgiClient
 from tests.contract.workitems import NOW
@@ -24,13 +25,21 @@ S, P, C, X = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
 
 
 class Web:
-    """The door over a worklist in memory."""
+    """The door over a worklist in memory, or over another."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        worklist: Worklist | None = None,
+        subscriptions: Subscriptions | None = None,
+        *,
+        public_url: str = "",
+    ) -> None:
         self.worklist = MemoryWorklist(lambda: NOW)
-        app = FastAPI()
-        app.include_router(ups_rs.router(self.worklist))
-        self._client = AsgiClient(app)
+        self.app = FastAPI()
+        self.app.include_router(
+            ups_rs.router(worklist or self.worklist, subscriptions, public_url=public_url)
+        )
+        self._client = AsgiClient(self.app)
 
     def ask(self, method: str, path: str, payload: object = None, **options: Any) -> httpx.Response:
         if payload is not None:
