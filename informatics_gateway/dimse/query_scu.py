@@ -6,7 +6,7 @@ By hierarchical search, which every archive supports: the series first, then the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -14,7 +14,7 @@ from pynetdicom import build_context
 
 from informatics_gateway.dimse.requestor import DicomAddress, association
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
-from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
+from task_manager.errors import RetryableDeliveryError
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
@@ -22,39 +22,51 @@ MOST_INSTANCES = 100_000
 """Instances of one study that are read; an archive that tells more is not believed."""
 
 _PENDING = frozenset((0xFF00, 0xFF01))
+_OUT_OF_REACH = frozenset(("OFFLINE", "UNAVAILABLE"))
 
 
-class ArchiveQuery:
-    """Asks DICOM archives.
+class DicomArchive:
+    """One archive; implements :class:`task_manager.dispatch.readiness.ArchiveQuery`.
 
     Parameters
     ----------
+    name
+        What it is called in logs.
     timeout_s
         For connecting, association and each answer.
     """
 
-    def __init__(self, *, timeout_s: float = 30.0) -> None:
+    url = ""
+    """There is no DICOMweb base."""
+
+    def __init__(self, name: str, address: DicomAddress, *, timeout_s: float = 30.0) -> None:
+        self.name = name
+        self._address = address
         self._timeout_s = timeout_s
 
-    def available_instances(self, peer: DicomAddress, study_instance_uid: str) -> Mapping[str, str]:
-        """SOP Instance UID to Instance Availability (0008,0056) of what `peer` has of a study.
+    @property
+    def ae_title(self) -> str:
+        """AE title to retrieve from by C-MOVE."""
+        return self._address.called_ae_title
 
-        Availability is empty if the archive does not tell it; a study that is not there has no instances.
+    def available_instances(self, study_instance_uid: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study that can be retrieved: those not told to be OFFLINE or UNAVAILABLE.
 
         Raises
         ------
         RetryableDeliveryError
-            If the archive cannot be asked, or fails.
+            If the archive cannot be asked now, or fails.
+        FinalDeliveryError
+            If it rejects us or the query model for good.
         """
         context = build_context(STUDY_ROOT_FIND, list(TRANSFER_SYNTAXES))
-        try:
-            with association([context], peer, timeout_s=self._timeout_s) as archive:
-                return _instances(archive, study_instance_uid)
-        except FinalDeliveryError as error:
-            raise RetryableDeliveryError("the archive does not let itself be asked") from error
+        with association([context], self._address, timeout_s=self._timeout_s) as archive:
+            found = _instances(archive, study_instance_uid)
+        return frozenset(uid for uid, availability in found.items() if availability not in _OUT_OF_REACH)
 
 
 def _instances(archive: Any, study: str) -> dict[str, str]:
+    """SOP Instance UID to Instance Availability (0008,0056), empty if the archive does not tell it."""
     found: dict[str, str] = {}
     series = [str(one.get("SeriesInstanceUID") or "") for one in _find(archive, "SERIES", study)]
     for uid in filter(None, series):

@@ -258,7 +258,7 @@ def refused_answer(refusal: Refused, *, normalized: bool = True) -> Answer:
 def accepted_answer(accepted: Accepted, operation: Operation) -> Answer:
     """The answer of a success: the first warning that has a status in this service, else 0000.
 
-    That optional attributes are not supported is a status of N-SET and N-GET alone (PS3.4 CC.2.6.4, CC.2.7.4).
+    That optional attributes are not supported is a status of N-SET and N-GET alone (CC.2.6.4, CC.2.7.4).
     """
     told = (
         WARNINGS[warning].dimse_status(operation)
