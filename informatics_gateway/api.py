@@ -6,18 +6,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import orjson
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 
 from profiles import dicom_json
 from profiles.uids import is_uid
+from task_manager.actor import Actor
+from task_manager.attention import ForAPerson
 from task_manager.errors import StoreError
+from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.rules.explain import to_json
 from task_manager.service import Service
-from task_manager.story import StudyStory, WorkitemStory
+from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, workitem_status
 
 
 def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
@@ -40,6 +45,29 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
         if not service.retry_held(key):
             raise HTTPException(404, "no held job with this key")
         return {"retry": key}
+
+    @routes.get("/api/workitems/{uid}")
+    def workitem(uid: str) -> dict[str, Any]:
+        """Where one workitem stands: who has it, until when, what it replaces and what replaces it."""
+        status = workitem_status(service.database, uid) if is_uid(uid) else None
+        if status is None:
+            raise HTTPException(404, "no such workitem")
+        return status_json(status)
+
+    @routes.get("/api/attention")
+    def attention() -> dict[str, Any]:
+        """What waits for a person: workitems given up, jobs held, and lanes that nobody works on."""
+        return attention_json(service.attention.everything())
+
+    @routes.post("/api/workitems/{uid}/retry")
+    def try_again(uid: str, request: Request) -> dict[str, str]:
+        """Begin the tries of a workitem that waits for a person anew."""
+        return {"retried": uid, "replaced_by": _done(service.attention.retry(uid, actor=_person(request)))}
+
+    @routes.post("/api/workitems/{uid}/dismiss")
+    def dismiss(uid: str, request: Request) -> dict[str, str]:
+        """Leave a workitem that waits for a person as it is."""
+        return {"dismissed": _done(service.attention.dismiss(uid, actor=_person(request)))}
 
     @routes.get("/health/live")
     def live() -> dict[str, str]:
@@ -67,14 +95,26 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
     return routes
 
 
+def _person(request: Request) -> Actor:
+    return Actor(door="person", address=request.client.host if request.client else "")
+
+
+def _done(outcome: Accepted | Refused) -> str:
+    """UID of what a person's decision made or left."""
+    if isinstance(outcome, Accepted):
+        return outcome.uid
+    status = 404 if outcome.code is RefusalCode.NO_SUCH_INSTANCE else 409
+    raise HTTPException(status, "; ".join(f"{fault.path} {fault.message}" for fault in outcome.faults))
+
+
 class _Counts:
     """Reads the gauges from the store when asked."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """Workitems by state, jobs by lane and state."""
+    def collect(self) -> list[Metric]:
+        """Workitems by state, jobs by lane and state, what waits for a person, leases lost."""
         by_state, by_lane = self._service.counts()
         workitems = GaugeMetricFamily("airway_workitems", "Workitems by state", labels=["state"])
         for state, number in by_state.items():
@@ -82,7 +122,17 @@ class _Counts:
         jobs = GaugeMetricFamily("airway_jobs", "Outbox jobs by lane and state", labels=["lane", "state"])
         for (lane, state), number in by_lane.items():
             jobs.add_metric([lane, state], number)
-        return [workitems, jobs]
+        waiting = GaugeMetricFamily(
+            "airway_workitems_attention",
+            "Workitems that wait for a person",
+            value=self._service.attention.count(),
+        )
+        lost = CounterMetricFamily(
+            "airway_leases_lost",
+            "Workitems this process took back from performers that were lost",
+            value=self._service.sweeps.leases_lost,
+        )
+        return [workitems, jobs, waiting, lost]
 
 
 def story_json(story: StudyStory) -> dict[str, Any]:
@@ -136,14 +186,88 @@ def story_json(story: StudyStory) -> dict[str, Any]:
     }
 
 
+def status_json(status: WorkitemStatus) -> dict[str, Any]:
+    """Where a workitem stands as plain JSON values; times in ISO 8601."""
+    return {
+        "uid": status.uid,
+        "label": status.label,
+        "rule": status.rule,
+        "app": status.app,
+        "state": status.state,
+        "created_at": _iso(status.created_at),
+        "modified_at": _iso(status.modified_at),
+        "final_at": _iso(status.final_at),
+        "claimed_by": status.claimed_by,
+        "claimed_at": _iso(status.claimed_at),
+        "heard_at": _iso(status.heard_at),
+        "lease_until": _iso(status.lease_until),
+        "expires_at": _iso(status.expires_at),
+        "cancel_requested_at": _iso(status.cancel_requested_at),
+        "reason": status.reason,
+        "progress": status.progress,
+        "tries": status.tries,
+        "attention": status.attention,
+        "replaces": list(status.replaces),
+        "replaced_by": status.replaced_by,
+        "parent": status.parent,
+        "subtasks": [
+            {
+                "uid": child.child_uid,
+                "role": child.role.value,
+                "performer": child.performer,
+                "state": child.state.value,
+                "created_at": _iso(child.created_at),
+            }
+            for child in status.subtasks
+        ],
+    }
+
+
+def attention_json(waiting: ForAPerson) -> dict[str, Any]:
+    """What waits for a person as plain JSON values, with where to send the decision."""
+    return {
+        "workitems": [
+            {
+                "uid": one.uid,
+                "since": _iso(one.since),
+                "why": one.why,
+                "tries": one.tries,
+                "app": one.app,
+                "label": one.label,
+                "study_instance_uid": one.study_instance_uid,
+                "retry": f"/api/workitems/{one.uid}/retry",
+                "dismiss": f"/api/workitems/{one.uid}/dismiss",
+            }
+            for one in waiting.workitems
+        ],
+        "jobs": [
+            {
+                "key": one.key,
+                "lane": one.lane,
+                "workitem_uid": one.workitem_uid,
+                "since": _iso(one.since),
+                "attempts": one.attempts,
+                "why": one.why,
+                "retry": f"/api/jobs/{quote(one.key, safe='')}/retry",
+            }
+            for one in waiting.jobs
+        ],
+        "lanes": [
+            {
+                "lane": one.lane,
+                "waiting": one.waiting,
+                "held": one.held,
+                "since": _iso(one.since),
+                "why": one.why,
+            }
+            for one in waiting.lanes
+        ],
+    }
+
+
 def _workitem_json(workitem: WorkitemStory) -> dict[str, Any]:
     return {
-        "uid": workitem.uid,
-        "rule": workitem.rule,
-        "label": workitem.label,
-        "state": workitem.state,
-        "reason": workitem.reason,
-        "progress": workitem.progress,
+        **status_json(workitem.status),
         "states": [{"state": state, "by": actor, "at": _iso(at)} for state, actor, at in workitem.states],
         "outputs": [
             {

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
 from informatics_gateway.commands.console import OUT, fail
 from informatics_gateway.configuration import database_url, load_settings
+from informatics_gateway.settings import Settings
 from profiles.uids import is_uid
+from task_manager.attention import configured_lanes, without_worker
+from task_manager.dispatch.model import Style
+from task_manager.outbox import JobState
 from task_manager.rules.explain import render
 from task_manager.store.database import Database
-from task_manager.story import StudyStory, WorkitemStory, study_story
+from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, study_story
 from task_manager.study.assembly import patient_ids
 from task_manager.study.model import StudyState
 
@@ -34,12 +39,21 @@ def explain(study_instance_uid: str, data: Path, config: Path | None) -> None:
             "This study was never received. Was it sent to this Airway? See its log for refused instances.",
             status=1,
         )
-    OUT.print(story_text(story), markup=False)
+    OUT.print(story_text(story, _lanes(settings)), markup=False)
 
 
-def story_text(story: StudyStory) -> str:
-    """The story of a study as lines of text."""
-    return "\n".join((*_study_lines(story), *_rule_lines(story), *_work_lines(story)))
+def _lanes(settings: Settings) -> frozenset[str]:
+    performers = settings.manager.performers
+    return configured_lanes(
+        (destination.name for destination in settings.destinations),
+        (sink.name for sink in settings.events),
+        (performer.ae_title for performer in performers if performer.style is Style.PUSH),
+    )
+
+
+def story_text(story: StudyStory, lanes: Collection[str] | None = None) -> str:
+    """The story of a study as lines of text; jobs of a lane that is not among `lanes` are marked."""
+    return "\n".join((*_study_lines(story), *_rule_lines(story), *_work_lines(story, lanes)))
 
 
 def _study_lines(story: StudyStory) -> list[str]:
@@ -81,18 +95,20 @@ def _rule_lines(story: StudyStory) -> list[str]:
     return ["", f"Rules (revision {revision})", *render(explanations).splitlines()]
 
 
-def _work_lines(story: StudyStory) -> list[str]:
+def _work_lines(story: StudyStory, lanes: Collection[str] | None) -> list[str]:
     if not story.workitems:
         revoked = story.order is not None and story.order.status == "REVOKED"
         return ["", "No workitem was created" + (": the order is revoked." if revoked else ".")]
-    return ["", "Workitems", *(line for workitem in story.workitems for line in _workitem_lines(workitem))]
+    found = (line for workitem in story.workitems for line in _workitem_lines(workitem, lanes))
+    return ["", "Workitems", *found]
 
 
-def _workitem_lines(workitem: WorkitemStory) -> list[str]:
+def _workitem_lines(workitem: WorkitemStory, lanes: Collection[str] | None) -> list[str]:
     lines = [f"  {workitem.label} {workitem.uid} (rule {workitem.rule or 'none, created by a peer'})"]
     lines.extend(f"    {_at(at)} {state} by {actor or 'a peer'}" for state, actor, at in workitem.states)
     if workitem.reason:
         lines.append(f"    reason: {workitem.reason}")
+    lines.extend(f"    {line}" for line in _status_lines(workitem.status))
     lines.extend(
         f"    result {output.sop_class_uid} {output.sop_instance_uid}" for output in workitem.outputs
     )
@@ -102,6 +118,32 @@ def _workitem_lines(workitem: WorkitemStory) -> list[str]:
         done = f" {_at(job.done_at)} {job.summary}" if job.done_at else ""
         trouble = f" (attempt {job.attempts}: {job.last_error})" if job.last_error else ""
         lines.append(f"    {job.lane} {job.state.value}{done}{trouble}")
+        if lanes is not None and job.lane not in lanes and job.state is not JobState.DONE:
+            lines.append(f"    ! nobody works on this: {without_worker(job.lane)}")
+    return lines
+
+
+def _status_lines(status: WorkitemStatus) -> list[str]:
+    lines = []
+    if status.lease_until is not None:
+        heard = f", last heard {_at(status.heard_at)}" if status.heard_at else ""
+        lines.append(f"held by {status.claimed_by or 'a peer'}{heard}, taken back {_at(status.lease_until)}")
+    if status.cancel_requested_at is not None:
+        lines.append(f"cancel requested {_at(status.cancel_requested_at)}")
+    if status.tries > 1:
+        lines.append(f"try {status.tries}")
+    if status.replaces:
+        lines.append(f"replaces {status.replaces[0]}")
+    if status.replaced_by:
+        lines.append(f"replaced by {status.replaced_by}")
+    if status.parent:
+        lines.append(f"part of {status.parent}")
+    for child in status.subtasks:
+        where = f" at {child.performer}" if child.performer else ""
+        lines.append(f"{child.role.value} {child.child_uid}{where} ({child.state.value})")
+    if status.attention:
+        lines.append(f"! waits for a person: {status.attention}")
+        lines.append(f"  POST /api/workitems/{status.uid}/retry or /api/workitems/{status.uid}/dismiss")
     return lines
 
 
