@@ -71,7 +71,7 @@ class Answer(Response):
         self.body = body
         self.background = None
         self.raw_headers: Headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
         ]
         if media_type:
             self.raw_headers.append((b"content-type", media_type.encode("latin-1")))

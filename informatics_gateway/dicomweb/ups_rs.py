@@ -132,7 +132,7 @@ class UpsRouter(APIRouter):
         if root and path.startswith(root):
             path = path[len(root) :]
         if not path.startswith(self.prefix) or path[len(self.prefix) :][:1] not in ("/", ""):
-            return ["?"]
+            return [_ELSEWHERE]
         return path[len(self.prefix) + 1 :].split("/", _MOST_SEGMENTS)
 
     def _template(self, scope: Any) -> str:
@@ -140,7 +140,7 @@ class UpsRouter(APIRouter):
         segments = self._segments(scope)
         for index in range(1, len(segments), 2):
             if not segments[index]:
-                return ""
+                return _ELSEWHERE
             segments[index] = "*"
         return "/".join(segments)
 
@@ -159,6 +159,7 @@ class UpsRouter(APIRouter):
 
 
 _MOST_SEGMENTS = 6
+_ELSEWHERE = "?"
 
 
 def _key(path: str) -> str:
