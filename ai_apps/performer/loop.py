@@ -86,6 +86,7 @@ class Performer:
         self._idle_s = idle_s
         self._shunned: dict[str, float] = {}
         self._assignments_due = 0.0
+        self._is_troubled = False
 
     def run(self) -> None:
         """Work until `stop` is set; what is unfinished then can be resumed by the next run."""
@@ -103,7 +104,7 @@ class Performer:
         logger.info("performer stopped", extra={"action": "performer.stopped"})
 
     def _pause(self) -> None:
-        if self._attention is not None and self._attention.listening:
+        if self._attention is not None and self._attention.listening and not self._is_troubled:
             self._attention.wait(self._stop, self._idle_s)
             self._assignments_due = 0.0
         else:
@@ -119,6 +120,7 @@ class Performer:
 
     def perform_next(self) -> bool:
         """Perform one workitem if there is one; False if there was none or the manager is unreachable."""
+        self._is_troubled = True
         try:
             found = self._choose()
         except (UnreachableError, RefusedError) as error:
@@ -127,12 +129,14 @@ class Performer:
                 extra={"action": "performer.no_worklist", "error": type(error).__name__},
             )
             return False
+        self._is_troubled = False
         if found is None:
             return False
         uid, app = found
         try:
             claim = self._claims.new(uid, app, self._clock())
         except OSError as error:
+            self._is_troubled = True
             logger.error(  # noqa: TRY400 - the path in the traceback tells nothing more
                 "claim cannot be written",
                 extra={"action": "performer.disk", "error": type(error).__name__},

@@ -12,10 +12,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ai_apps.manifest import Manifest
 from ai_apps.performer.assignment import Identity
+from ai_apps.performer.attention import Attention
 from ai_apps.performer.claims import ClaimFolder
 from ai_apps.performer.execution import Execution, Limits, Station
 from ai_apps.performer.logs import log_to_stderr
@@ -28,6 +32,7 @@ from profiles.codes import Code
 CHILD = Path(__file__).with_name("child.py")
 ROOT = CHILD.parents[3]
 TASK = Code("AW1001", "99AIRWAY", "Lung CT quantification")
+DEADLINE_S = 30.0
 QUICK = Limits(run_s=20.0, attempts=3, grace_s=0.1, progress_s=0.02, watch_s=0.05)
 
 
@@ -40,15 +45,19 @@ class Performing:
         work: Path,
         *,
         station: str = "AIRWAY_GPU1",
+        listen: bool = False,
+        offered: Mapping[str, Manifest] | None = None,
         limits: Limits = QUICK,
         command: tuple[str, ...] = (sys.executable, str(CHILD)),
         patience: Patience = Patience(first_s=0.02, longest_s=0.05, total_s=0.3),  # noqa: B008 - frozen
     ) -> None:
+        self.work = work
         self.stop = threading.Event()
         identity = Identity(station=station)
         self.connection = Connection(base_url, timeout_s=10.0)
         self.client = UpsRsClient(base_url, self.connection)
         self.claims = ClaimFolder(work)
+        self.attention = Attention(self.client, station=station, codes=[TASK]) if listen else None
         self.execution = Execution(
             self.client,
             self.connection,
@@ -59,6 +68,8 @@ class Performing:
             limits=limits,
             patience=patience,
             command=command,
+            offered=offered,
+            attention=self.attention,
         )
         self.performer = Performer(
             self.client,
@@ -69,7 +80,22 @@ class Performing:
             poll_s=0.02,
             stop=self.stop,
             clock=now,
+            attention=self.attention,
+            idle_s=DEADLINE_S,
         )
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Perform in a thread of its own, listening if it is to."""
+        thread = threading.Thread(target=self.performer.run)
+        with self.attention or nullcontext():
+            thread.start()
+            try:
+                yield
+            finally:
+                self.stop.set()
+                thread.join(DEADLINE_S)
+        assert not thread.is_alive()
 
 
 def now() -> datetime:
