@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -140,7 +141,7 @@ def test_work_is_assigned_in_the_transaction_that_creates_it_and_spread(database
     ],
 )
 def test_what_is_left_as_its_creator_wants_it(
-    database: Database, given: dict[str, object], station: str
+    database: Database, given: dict[str, Any], station: str
 ) -> None:
     bed = WorkingBed(database, DispatchSettings(performers=(ONE,)))
 
