@@ -7,6 +7,7 @@ The only place that knows all rooms. It decides nothing about studies or workite
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import socket
@@ -123,6 +124,7 @@ class Application:
         if Role.PERFORMER in self._roles:
             self._start_performer()
         self._ready = True
+        _settle_memory()
         if Role.GATEWAY in self._roles:
             self._announce(endpoints)
         return endpoints
@@ -174,6 +176,7 @@ class Application:
             base_url=self._dicomweb_base,
             clock=utc_now,
             wake=self._wake,
+            news=self._tell_news,
             archives=make_archives(settings),
             new_uid=lambda: f"2.25.{uuid.uuid4().int}",
         )
@@ -305,6 +308,10 @@ class Application:
     def _wake(self) -> None:
         if self._worker is not None:
             self._worker.wake()
+
+    def _tell_news(self) -> None:
+        if self._worker is not None:
+            self._worker.wake_jobs()
         if self._hub is not None:
             self._hub.wake()
 
@@ -319,6 +326,17 @@ def _bound(key: str, opening: Callable[[], _T]) -> _T:
                 f"cannot listen: {error.strerror}; stop what uses the port or choose another (0 takes any)",
             )
         ) from error
+
+
+def _settle_memory() -> None:
+    """Modules and what was built at the start stay: no collection has to look through them again.
+
+    Workitems are thousands of small dictionaries; with the thresholds of the interpreter each request would
+    cause collections that cost more than the request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _template(manifest: Manifest) -> WorkitemTemplate:

@@ -34,6 +34,16 @@ from task_manager.story import StudyStory, study_story
 from task_manager.subscriptions import StoredSubscriptions
 from task_manager.worklist import StoredWorklist
 
+_TOLD_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """A claimed telling job and its event; None if the event is gone."""
+
+    job: Job
+    event: OperationalEvent | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchingSettings:
@@ -89,6 +99,17 @@ class ServiceSettings:
 class Service:
     """The task manager.
 
+    Parameters
+    ----------
+    wake
+        Called when a study or an input came: deadlines may be nearer.
+    news
+        Called after commits of the worklist that leave something to do or to tell.
+    archives
+        Asked for inputs that are not yet here.
+    new_uid
+        Makes Transaction UIDs, which nobody must be able to guess.
+
     Attributes
     ----------
     intake, worklist, archive
@@ -118,6 +139,7 @@ class Service:
         base_url: Callable[[], str],
         clock: Callable[[], datetime],
         wake: Callable[[], None] = lambda: None,
+        news: Callable[[], None] = lambda: None,
         archives: Sequence[ArchiveQuery] = (),
         new_uid: Callable[[], str],
     ) -> None:
@@ -136,12 +158,12 @@ class Service:
             limits=settings.dispatch.limits_of,
             sinks=settings.event_sinks,
             clock=clock,
-            wake=wake,
+            wake=news,
         )
         self.subscriptions = StoredSubscriptions(
             database,
             clock=clock,
-            wake=wake,
+            wake=news,
             deletion_locks=settings.watching.deletion_locks,
             known_ae=settings.watching.callable_aes.__contains__,
         )
@@ -289,18 +311,20 @@ class Service:
             order=order,
         )
 
-    def event_of(self, job: Job) -> OperationalEvent:
-        """The event a telling job has to send.
-
-        Raises
-        ------
-        StoreError
-            If the job names no event.
-        """
-        if job.event_id is None:
-            raise StoreError("job names no event")
-        with self._database.read() as connection:
-            return jobs.event_by_id(connection, job.event_id)
+    def claim_tellings(self, lane: str, *, worker: str, lease: timedelta) -> list[Telling]:
+        """The events of a lane that can be told now, in order; see :meth:`claim_job`."""
+        now = self._clock()
+        due = self.next_due(lane)
+        if due is None or due > now:
+            return []
+        with self._database.write() as connection:
+            claimed = jobs.claim_in_order(
+                connection, lane, worker=worker, now=now, until=now + lease, most=_TOLD_AT_ONCE
+            )
+            events = jobs.events_by_id(
+                connection, [job.event_id for job in claimed if job.event_id is not None]
+            )
+        return [Telling(job=job, event=events.get(job.event_id or 0)) for job in claimed]
 
     def delivered(self, job: Job, destination: str, receipt: Receipt) -> None:
         """Mark a delivery done and record its event, in one transaction."""
@@ -311,10 +335,13 @@ class Service:
             if workitem is not None:
                 self._consequences.exported(connection, workitem, destination, now)
 
-    def told(self, job: Job) -> None:
-        """Mark a telling job done."""
+    def told(self, done: Sequence[Job], *, untried: Sequence[Job] = ()) -> None:
+        """Mark telling jobs done, and put back those that had to wait for one that failed."""
         with self._database.write() as connection:
-            jobs.finish_job(connection, job, summary="sent", now=self._clock())
+            if done:
+                jobs.finish_jobs(connection, done, summary="sent", now=self._clock())
+            if untried:
+                jobs.release_jobs(connection, untried)
 
     def pushed(self, job: Job) -> None:
         """Mark a push done: its workitem is final, or somebody else's."""

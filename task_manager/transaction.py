@@ -91,6 +91,7 @@ class WorklistTransaction:
         self._dirty: dict[str, None] = {}
         self._reports: list[Written] = []
         self._events: list[OperationalEvent] = []
+        self._planned = False
 
     def hold(self, uids: Iterable[str]) -> None:
         """Lock and read several workitems at once, those that exist."""
@@ -183,7 +184,13 @@ class WorklistTransaction:
 
     def plan(self, *, key: str, lane: str, kind: JobKind, workitem_uid: str = "") -> None:
         """Write an outbox job; one with the same key stays as it is."""
+        self._planned = True
         jobs.plan_job(self.connection, key=key, lane=lane, kind=kind, now=self.now, workitem_uid=workitem_uid)
+
+    @property
+    def leaves_news(self) -> bool:
+        """Whether there is something to tell or to do after the commit."""
+        return bool(self._reports or self._events or self._planned)
 
     def flush(self) -> None:
         """Write everything; once, at the end."""

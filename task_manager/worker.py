@@ -17,7 +17,7 @@ from task_manager.dispatch.push import PushStep
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError, StoreError
 from task_manager.outbox import Job, delivery_lane, event_lane, push_lane
 from task_manager.ports import Deliverer, EventSink
-from task_manager.service import Service
+from task_manager.service import Service, Telling
 
 _LOG = logging.getLogger(__name__)
 _LEASE = timedelta(minutes=10)
@@ -52,6 +52,7 @@ class Worker:
         self._clock = clock
         self._stopping = threading.Event()
         self._wakes: list[threading.Event] = []
+        self._job_wakes: list[threading.Event] = []
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -63,18 +64,22 @@ class Worker:
         self._spawn("readiness", self._readiness_step)
         for name, step in self._pushes.items():
             step.listen()
-            self._spawn(push_lane(name), _Lane(self, push_lane(name), _push(self._service, step)))
+            self._spawn(push_lane(name), _Lane(self, push_lane(name), _push(self._service, step)), jobs=True)
         for name, deliverer in self._deliverers.items():
-            self._spawn(
-                delivery_lane(name),
-                _Lane(self, delivery_lane(name), _deliver(self._service, name, deliverer)),
-            )
+            lane = delivery_lane(name)
+            self._spawn(lane, _Lane(self, lane, _deliver(self._service, name, deliverer)), jobs=True)
         for name, sink in self._sinks.items():
-            self._spawn(event_lane(name), _Lane(self, event_lane(name), _tell(self._service, sink)))
+            lane = event_lane(name)
+            self._spawn(lane, _EventLane(self, self._service, lane, sink), jobs=True)
 
     def wake(self) -> None:
-        """Look for work now: something was committed."""
-        for wake in self._wakes:
+        """Look for work now, in all lanes."""
+        for wake in (*self._wakes, *self._job_wakes):
+            wake.set()
+
+    def wake_jobs(self) -> None:
+        """Look for jobs now: some were committed."""
+        for wake in self._job_wakes:
             wake.set()
 
     def stop(self, timeout_s: float = 20.0) -> None:
@@ -94,6 +99,10 @@ class Worker:
     def claim(self, lane: str) -> Job | None:
         """The next due job of a lane."""
         return self._service.claim_job(lane, worker=self._name, lease=_LEASE)
+
+    def claim_tellings(self, lane: str) -> list[Telling]:
+        """What an event lane can tell now."""
+        return self._service.claim_tellings(lane, worker=self._name, lease=_LEASE)
 
     def release(self, lane: str) -> None:
         """Free what this process has claimed in a lane."""
@@ -121,9 +130,9 @@ class Worker:
         self._service.readiness.run_due()
         return self.seconds_until(self._service.readiness.next_due())
 
-    def _spawn(self, name: str, step: Callable[[], float]) -> None:
+    def _spawn(self, name: str, step: Callable[[], float], *, jobs: bool = False) -> None:
         wake = threading.Event()
-        self._wakes.append(wake)
+        (self._job_wakes if jobs else self._wakes).append(wake)
         thread = threading.Thread(target=self._run, args=(name, step, wake), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -191,23 +200,52 @@ def _deliver(service: Service, destination: str, deliverer: Deliverer) -> Callab
     return perform
 
 
-def _tell(service: Service, sink: EventSink) -> Callable[[Job], None]:
-    def perform(job: Job) -> None:
+class _EventLane:
+    """One step of an event lane: tell what can be told, in order, or say how long to wait."""
+
+    def __init__(self, worker: Worker, service: Service, lane: str, sink: EventSink) -> None:
+        self._worker = worker
+        self._service = service
+        self._lane = lane
+        self._sink = sink
+        self._unsettled = False
+
+    def __call__(self) -> float:
+        if self._unsettled:  # see _Lane
+            self._worker.release(self._lane)
+        self._unsettled = True
+        claimed = self._worker.claim_tellings(self._lane)
+        told = 0
+        while told < len(claimed) and self._tell(claimed[told]):
+            told += 1
+        if claimed:
+            jobs = [telling.job for telling in claimed]
+            self._service.told(jobs[:told], untried=jobs[told + 1 :])
+        self._unsettled = False
+        if told:
+            return 0.0
+        return self._worker.seconds_until(self._worker.next_due(self._lane))
+
+    def _tell(self, telling: Telling) -> bool:
+        """Whether it was told; if not, when to try again is written."""
+        job, event = telling.job, telling.event
+        if event is None:
+            self._service.hold(job, "the event of this job is gone")
+            return False
         try:
-            sink.send(service.event_of(job))
+            self._sink.send(event)
         except FinalDeliveryError as error:
-            service.hold(job, str(error))
+            self._service.hold(job, str(error))
             _LOG.error("event held for a person", extra={"action": "event.held", "lane": job.lane})
         except (DeliveryError, StoreError) as error:
-            service.try_later(job, str(error))
+            self._service.try_later(job, str(error))
             _LOG.warning("event postponed", extra={"action": "event.postponed", "lane": job.lane})
         except Exception as error:  # noqa: BLE001 - see _deliver
-            service.try_later(job, f"unexpected {type(error).__name__}")
+            self._service.try_later(job, f"unexpected {type(error).__name__}")
             _LOG.exception("event failed unexpectedly", extra={"action": "event.error", "lane": job.lane})
         else:
-            service.told(job)
-
-    return perform
+            return True
+        return False
 
 
 def _push(service: Service, step: PushStep) -> Callable[[Job], None]:

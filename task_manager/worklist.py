@@ -135,7 +135,8 @@ class StoredWorklist:
         """A transaction of its own; durable on return, nothing written if the block raises."""
         with self._database.write() as connection, self.within(connection, self._clock()) as work:
             yield work
-        self._wake()
+        if work.leaves_news:
+            self._wake()
 
     @contextmanager
     def within(self, connection: Connection, now: datetime) -> Iterator[WorklistTransaction]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -148,6 +149,61 @@ def claim_job(
         .values(state=JobState.RUNNING.value, claimed_by=worker, claimed_until=until)
     )
     return _job(row)
+
+
+def claim_in_order(
+    connection: Connection, lane: str, *, worker: str, now: datetime, until: datetime, most: int
+) -> list[Job]:
+    """The jobs of an event lane that can be done now, in order, now RUNNING; none if the first must wait."""
+    first = claim_job(connection, lane, worker=worker, now=now, until=until)
+    if first is None:
+        return []
+    following = (
+        select(_JOB)
+        .where(_JOB.c.lane == lane, _WAITING, _JOB.c.id > first.id)
+        .order_by(_JOB.c.id)
+        .limit(most - 1)
+        .with_for_update(skip_locked=True)
+    )
+    rows = list(takewhile(lambda row: row.due_at <= now, connection.execute(following)))
+    if rows:
+        connection.execute(
+            update(_JOB)
+            .where(_JOB.c.id.in_([row.id for row in rows]))
+            .values(state=JobState.RUNNING.value, claimed_by=worker, claimed_until=until)
+        )
+    return [first, *(_job(row) for row in rows)]
+
+
+def events_by_id(connection: Connection, event_ids: Sequence[int]) -> dict[int, OperationalEvent]:
+    """The recorded events with these identifiers."""
+    statement = select(_EVENT.c.id, _EVENT.c.content).where(_EVENT.c.id.in_(list(event_ids)))
+    return {row.id: _event(row.content) for row in connection.execute(statement)}
+
+
+def finish_jobs(connection: Connection, done: Sequence[Job], *, summary: str, now: datetime) -> None:
+    """Mark claimed jobs done."""
+    connection.execute(
+        update(_JOB)
+        .where(_JOB.c.id.in_([job.id for job in done]), _RUNNING)
+        .values(
+            state=JobState.DONE.value,
+            summary=summary,
+            last_error="",
+            done_at=now,
+            claimed_by="",
+            claimed_until=None,
+        )
+    )
+
+
+def release_jobs(connection: Connection, claimed: Sequence[Job]) -> None:
+    """Put claimed jobs back as they were: they were not tried."""
+    connection.execute(
+        update(_JOB)
+        .where(_JOB.c.id.in_([job.id for job in claimed]), _RUNNING)
+        .values(state=JobState.WAITING.value, claimed_by="", claimed_until=None)
+    )
 
 
 def finish_job(connection: Connection, job: Job, *, summary: str, now: datetime) -> None:
