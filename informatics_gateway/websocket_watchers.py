@@ -117,15 +117,18 @@ class WebSocketChannel:
         self._departed: dict[str, int] = {}
         self._stored: dict[str, int] = {}
         self._silent_since = time.monotonic()
-        self._farewell: Notice | None = None
+        self._serving = False
 
     # What the door calls, in the event loop of the connection
 
     def open(self, receiving_ae: str) -> Connection | None:
-        """A new connection of an AE, which begins to queue at once; None when there are too many."""
+        """A new connection of an AE, which begins to queue at once; None when there can be none now.
+
+        Before the hub reads there is none: what is written until then would be missed.
+        """
         connection = Connection(receiving_ae, asyncio.get_running_loop(), most_queued=self._most_queued)
         with self._lock:
-            if self._farewell is not None or len(self._connections) >= self._most_connections:
+            if not self._serving or len(self._connections) >= self._most_connections:
                 return None
             self._connections.add(connection)
         return connection
@@ -168,8 +171,10 @@ class WebSocketChannel:
     # What the hub calls
 
     def start(self, position: int) -> None:
-        """Nothing is open yet."""
+        """Connections may come."""
         del position
+        with self._lock:
+            self._serving = True
 
     def tell(self, notices: Sequence[Notice], position: int) -> None:
         """Queue the notices at the connections they concern."""
@@ -187,7 +192,7 @@ class WebSocketChannel:
     def stop(self, farewell: Notice) -> None:
         """Tell `farewell`, close all connections and store how far they came."""
         with self._lock:
-            self._farewell = farewell
+            self._serving = False
         for loop, connections in self._by_loop().items():
             for connection in connections:
                 _call_soon(loop, connection.part, farewell)

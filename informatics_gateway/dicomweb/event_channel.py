@@ -80,7 +80,7 @@ def router(
             return
         connection = channel.open(receiving_ae)
         if connection is None:
-            await _refuse(websocket, 503, "too many watchers are connected; try again later")
+            await _refuse(websocket, 503, "no more watchers can be served now; try again later")
             return
         try:
             await websocket.accept()

@@ -66,6 +66,8 @@ def sent(connection: Connection) -> list[int]:
 def opened(
     channel: WebSocketChannel, loop: asyncio.AbstractEventLoop, receiving_ae: str = "WATCHER"
 ) -> Connection:
+    channel.start(0)
+
     async def open_in_loop() -> Connection | None:
         return channel.open(receiving_ae)
 
@@ -225,11 +227,13 @@ def test_there_is_a_bound_and_an_end(office: Office, loop: asyncio.AbstractEvent
     channel = WebSocketChannel(office.journal, most_connections=1)
 
     async def outcomes() -> Sequence[bool]:
+        early = channel.open("WATCHER")
+        channel.start(0)
         first = channel.open("WATCHER")
         second = channel.open("WATCHER")
         assert first is not None
         channel.leave(first)
         channel.stop(going_down(frozenset()))
-        return [second is None, channel.open("WATCHER") is None]
+        return [early is None, second is None, channel.open("WATCHER") is None]
 
-    assert loop.run_until_complete(outcomes()) == [True, True]
+    assert loop.run_until_complete(outcomes()) == [True, True, True]
