@@ -226,8 +226,11 @@ def test_lost_child_hands_its_place_on(bed: DispatchBed) -> None:
     ],
 )
 def test_expired_work_is_not_begun(
-    bed: DispatchBed, expires: str | tuple[str, ...], passes: timedelta, expected: str
+    tmp_path: Path, expires: str | tuple[str, ...], passes: timedelta, expected: str
 ) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'airway.db'}")
+    database.migrate()
+    bed = DispatchBed(database)
     given = {} if isinstance(expires, tuple) else {"ScheduledProcedureStepExpirationDateTime": expires}
     bed.create(**given)
     bed.clock.now += passes
@@ -236,6 +239,7 @@ def test_expired_work_is_not_begun(
     if expected == "CANCELED":
         assert reason(bed) == ("not begun before its expiration", ["110533"])
         assert not bed.exists(leases.replacement_uid(UID))
+    database.close()
 
 
 def test_work_begun_before_its_expiration_goes_on_and_is_not_tried_again(bed: DispatchBed) -> None:
