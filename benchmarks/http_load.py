@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A load generator for HTTP/1.1 that costs next to nothing, in a process of its own: the server is measured.
 
-``python -m benchmarks.http_load CONNECTIONS FILE HOST:PORT...`` sends the requests of FILE over keep-alive
-connections, each the next request as soon as the answer is there, and prints one JSON object. Requests are
-made before the clock starts; of an answer only status and length are read.
+``python -m benchmarks.http_load`` reads one JSON line per run from its input, sends the requests of a file
+over keep-alive connections, each the next request as soon as the answer is there, and prints one JSON line.
+Requests are made before the clock starts; of an answer only status and length are read.
 """
 
 from __future__ import annotations
@@ -15,36 +15,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import orjson
 import uvloop
 
-_TIMEOUT_S = 300.0
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
 class LoadError(RuntimeError):
     """A server closed a connection, or answered what was not expected."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What a run came to.
-
-    Attributes
-    ----------
-    rate
-        Answers per second, over the whole run.
-    statuses
-        How often each HTTP status came.
-    """
-
-    rate: float
-    statuses: Mapping[int, int]
 
 
 def http_request(method: str, path: str, content: object | None = None, host: str = "127.0.0.1") -> bytes:
@@ -56,36 +39,69 @@ def http_request(method: str, path: str, content: object | None = None, host: st
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body
 
 
-def run_load(
-    requests: Sequence[bytes],
-    addresses: Sequence[tuple[str, int]],
-    folder: Path,
-    *,
-    connections: int = 16,
-    expected: int | None = None,
-) -> Load:
-    """Send `requests` in another process; the connections are spread over `addresses`.
+class LoadGenerator:
+    """The running process.
 
-    Raises
-    ------
-    LoadError
-        If a connection broke, or an answer had another status than `expected`.
+    Parameters
+    ----------
+    folder
+        Gets the requests on their way.
     """
-    path = folder / "requests"
-    path.write_bytes(b"".join(struct.pack(">L", len(each)) + each for each in requests))
-    command = [sys.executable, "-m", "benchmarks.http_load", str(connections), str(path)]
-    command += [f"{host}:{port}" for host, port in addresses]
-    done = subprocess.run(
-        command, cwd=_PROJECT, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self._process = process
+        self._path = folder / "requests"
+
+    def run(
+        self,
+        requests: Sequence[bytes],
+        addresses: Sequence[tuple[str, int]],
+        *,
+        connections: int,
+        expected: int,
+    ) -> float:
+        """Send `requests`, the connections spread over `addresses`; answers per second over the whole run.
+
+        Raises
+        ------
+        LoadError
+            If a connection broke, or an answer had another status than `expected`.
+        """
+        self._path.write_bytes(b"".join(struct.pack(">L", len(each)) + each for each in requests))
+        asked = {"connections": connections, "path": str(self._path), "addresses": list(addresses)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            self._path.unlink()
+        if not line:
+            raise LoadError("the load generator ended: a server closed a connection")
+        told = json.loads(line)
+        if set(told["statuses"]) != {str(expected)}:
+            raise LoadError(f"answered {told['statuses']}, not {expected}: {told['example']}")
+        return float(len(requests) / told["seconds"])
+
+
+@contextmanager
+def load_generator(folder: Path) -> Iterator[LoadGenerator]:
+    """Run a generator, and end it afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.http_load"],
+        cwd=_PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    path.unlink()
-    if done.returncode:
-        raise LoadError(f"the load generator failed: {done.stderr[-2000:]}")
-    told = json.loads(done.stdout)
-    statuses = {int(status): count for status, count in told["statuses"].items()}
-    if expected is not None and set(statuses) != {expected}:
-        raise LoadError(f"answered {statuses}, not {expected}: {told['example']}")
-    return Load(rate=len(requests) / told["seconds"], statuses=statuses)
+    try:
+        yield LoadGenerator(process, folder)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 class _Connection(asyncio.Protocol):
@@ -161,19 +177,21 @@ async def _run(
     }
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run from the command line."""
-    connections, path, *places = arguments
-    content, requests, at = Path(path).read_bytes(), [], 0
-    while at < len(content):
-        (length,) = struct.unpack_from(">L", content, at)
-        requests.append(content[at + 4 : at + 4 + length])
-        at += 4 + length
-    addresses = [(host, int(port)) for host, _, port in (place.rpartition(":") for place in places)]
-    told = uvloop.run(_run(int(connections), requests, addresses))
-    sys.stdout.write(json.dumps(told) + "\n")
+def main() -> int:
+    """Run what the input asks for until it ends."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        content, requests, at = Path(asked["path"]).read_bytes(), [], 0
+        while at < len(content):
+            (length,) = struct.unpack_from(">L", content, at)
+            requests.append(content[at + 4 : at + 4 + length])
+            at += 4 + length
+        addresses = [(str(host), int(port)) for host, port in asked["addresses"]]
+        told = uvloop.run(_run(asked["connections"], requests, addresses))
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

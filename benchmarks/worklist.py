@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.constant_server import run_constant_server
 from benchmarks.figures import Figure, sample
-from benchmarks.http_load import http_request, run_load
+from benchmarks.http_load import LoadGenerator, http_request, load_generator
 from benchmarks.serving import ServedAirway
-from benchmarks.workitems import lock_of, make_workitem, performed, size_of, workitem_uid
+from benchmarks.workitems import lock_of, make_workitem, performed, progress, size_of, workitem_uid
 from benchmarks.worklist_growth import measure_growth
 from benchmarks.worklist_setup import SEARCH, WORKITEMS, Store, WorklistSizes, serving
 from conformance.peers.postgresql import run_postgresql
@@ -26,6 +26,7 @@ from profiles.dicom_json import DicomJson, element, merged
 
 CONSTANT = "FastAPI, a constant of that size"
 CONNECTIONS = 16
+_FOUND = 50
 _HTTP_OK, _CREATED = 200, 201
 _TARGETS = {
     "create": 0.12,
@@ -33,6 +34,7 @@ _TARGETS = {
     "search 50": 0.20,
     "claim": 0.30,
     "update": 0.30,
+    "update with results": None,
     "complete": None,
 }
 
@@ -52,7 +54,11 @@ def measure_worklist(
     home = folder / "worklist"
     home.mkdir()
     figures: list[Figure] = []
-    with run_postgresql(durable=True) as postgresql, run_constant_server(home / "constant") as constant:
+    with (
+        run_postgresql(durable=True) as postgresql,
+        run_constant_server(home / "constant") as constant,
+        load_generator(home) as load,
+    ):
 
         def stores() -> Iterator[Store]:
             yield Store(name="SQLite", url="")
@@ -60,13 +66,13 @@ def measure_worklist(
 
         for store in stores():
             stage(f"measuring rates of the worklist on {store.name}")
-            figures += _rates(store, constant, _fresh(home), runs=runs, sizes=sizes)
+            figures += _rates(load, store, constant, _fresh(home), runs=runs, sizes=sizes)
         for store in stores():
             stage(f"measuring how the worklist grows on {store.name}")
             figures += measure_growth(store, _fresh(home), runs=runs, sizes=sizes)
         stage("measuring two replicas")
         shared = Store(name="PostgreSQL", url=postgresql.sqlalchemy_url(postgresql.create_database()))
-        figures += _replicas(shared, _fresh(home), runs=runs, sizes=sizes)
+        figures += _replicas(load, shared, _fresh(home), runs=runs, sizes=sizes)
     shutil.rmtree(home)
     return figures
 
@@ -81,14 +87,24 @@ def _fresh(home: Path) -> Path:
 
 
 def _rates(
-    store: Store, constant: tuple[str, int], folder: Path, *, runs: int, sizes: WorklistSizes
+    load: LoadGenerator,
+    store: Store,
+    constant: tuple[str, int],
+    folder: Path,
+    *,
+    runs: int,
+    sizes: WorklistSizes,
 ) -> list[Figure]:
     """Each operation on `sizes.workitems` new workitems per run, beside the constant of the same size."""
     rates: dict[str, list[float]] = {name: [] for name in _TARGETS}
     constants: dict[str, list[float]] = {"one": [], "search": []}
     workitem_size = size_of(make_workitem(1))
     with serving(store, folder) as airway:
-        _phases(airway, folder, run=0, count=min(100, sizes.workitems), searches=20)  # warm-up
+        address = [airway.http]
+        always = [workitem_uid(998, number) for number in range(_FOUND)]
+        creates = _creates(always, [make_workitem(number) for number in range(_FOUND)])
+        load.run(creates, address, connections=CONNECTIONS, expected=_CREATED)
+        _phases(load, address, run=0, count=min(100, sizes.workitems), searches=20)  # warm-up
         search_size = len(_get(airway, SEARCH))
         for run in range(1, runs + 1):
             for name, size, times in (
@@ -96,39 +112,42 @@ def _rates(
                 ("search", search_size, sizes.searches),
             ):
                 asked = [http_request("GET", f"/constant/{size}")] * times
-                load = run_load(asked, [constant], folder, connections=CONNECTIONS, expected=_HTTP_OK)
-                constants[name].append(load.rate)
-            found = _phases(airway, folder, run=run, count=sizes.workitems, searches=sizes.searches)
-            for name, rate in found.items():
-                rates[name].append(rate)
+                rate = load.run(asked, [constant], connections=CONNECTIONS, expected=_HTTP_OK)
+                constants[name].append(rate)
+            found = _phases(load, address, run=run, count=sizes.workitems, searches=sizes.searches)
+            for operation, measured in found.items():
+                rates[operation].append(measured)
     return [
         Figure(
             group=f"worklist over HTTP, {store.name}, {CONNECTIONS} connections",
             name=name,
             unit="requests/s",
-            airway=sample(measured),
+            airway=sample(values),
             reference_name=CONSTANT,
             reference=sample(constants["search" if name.startswith("search") else "one"]),
             target=_TARGETS[name],
         )
-        for name, measured in rates.items()
+        for name, values in rates.items()
     ]
 
 
-def _phases(airway: ServedAirway, folder: Path, *, run: int, count: int, searches: int) -> dict[str, float]:
+def _phases(
+    load: LoadGenerator, addresses: Sequence[tuple[str, int]], *, run: int, count: int, searches: int
+) -> dict[str, float]:
     """Requests a second of each operation, over workitems made for this run."""
     uids = [workitem_uid(run, number) for number in range(count)]
     contents = [make_workitem(number) for number in range(count)]
 
     def rate(requests: Sequence[bytes], expected: int) -> float:
-        return run_load(requests, [airway.http], folder, connections=CONNECTIONS, expected=expected).rate
+        return load.run(requests, addresses, connections=CONNECTIONS, expected=expected)
 
     return {
         "create": rate(_creates(uids, contents), _CREATED),
         "retrieve": rate([http_request("GET", f"{WORKITEMS}/{uid}") for uid in uids], _HTTP_OK),
         "search 50": rate([http_request("GET", SEARCH)] * searches, _HTTP_OK),
         "claim": rate([_state(uid, "IN PROGRESS") for uid in uids], _HTTP_OK),
-        "update": rate(
+        "update": rate([_update(uid, progress(40)) for uid in uids], _HTTP_OK),
+        "update with results": rate(
             [_update(uid, performed(each)) for uid, each in zip(uids, contents, strict=True)], _HTTP_OK
         ),
         "complete": rate([_state(uid, "COMPLETED") for uid in uids], _HTTP_OK),
@@ -161,7 +180,9 @@ def _get(airway: ServedAirway, path: str) -> bytes:
         connection.close()
 
 
-def _replicas(store: Store, folder: Path, *, runs: int, sizes: WorklistSizes) -> list[Figure]:
+def _replicas(
+    load: LoadGenerator, store: Store, folder: Path, *, runs: int, sizes: WorklistSizes
+) -> list[Figure]:
     """Two processes on one PostgreSQL beside one of them alone, on the same machine."""
     one: dict[str, list[float]] = {"create": [], "retrieve": [], "claim": []}
     two: dict[str, list[float]] = {name: [] for name in one}
@@ -181,8 +202,8 @@ def _replicas(store: Store, folder: Path, *, runs: int, sizes: WorklistSizes) ->
                     "claim": ([_state(uid, "IN PROGRESS") for uid in uids], _HTTP_OK),
                 }
                 for name, (requests, expected) in phases.items():
-                    load = run_load(requests, addresses, folder, connections=CONNECTIONS, expected=expected)
-                    told[name].append(load.rate)
+                    rate = load.run(requests, addresses, connections=CONNECTIONS, expected=expected)
+                    told[name].append(rate)
     return [
         Figure(
             group="two replicas on one PostgreSQL",
