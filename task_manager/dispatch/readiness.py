@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from profiles.codes import OBJECT_SET_INCOMPLETE
-from profiles.dicom_json import DicomJson, element, items, merged, text, values
+from profiles.dicom_json import DicomJson, element, items, merged, text
 from profiles.ups.references import listed_instances
 from profiles.ups.states import InputReadinessState, ProcedureStepState
 from task_manager.actor import WORKER
@@ -33,13 +33,6 @@ _LOG = logging.getLogger(__name__)
 _PAGE = 200
 _BETWEEN_LOOKS = timedelta(seconds=1)
 _TIMES_AS_LONG = 10  # as a look takes, is the pause after it at least
-_RETRIEVAL = (
-    "DICOMRetrievalSequence",
-    "DICOMMediaRetrievalSequence",
-    "WADORetrievalSequence",
-    "XDSRetrievalSequence",
-    "WADORSRetrievalSequence",
-)
 _OURS = "store"
 
 
@@ -92,50 +85,23 @@ def ready_changes(attributes: DicomJson, places: Mapping[str, Sequence[Place]]) 
 
     Notes
     -----
-    An item that says where to retrieve from keeps that. The instances of any other get the first place that
-    has all of them; where none has, the item is split, for its addresses are those of every instance in it.
+    What an item says of where to retrieve from stays. Addresses of the first place that has all its instances
+    are added, of the kinds it lacks: retrieval sequences are alternatives (PS3.4 CC.2.5-2c).
     """
     found: list[DicomJson] = []
     for item in input_items(attributes):
         wanted = [reference.sop_instance_uid for reference in listed_instances([item])]
         if not wanted or any(not places.get(uid) for uid in wanted):
             return None
-        if any(values(item, keyword) for keyword in _RETRIEVAL):
-            found.append(item)
-        else:
-            found += _located(item, wanted, places)
+        shared = (place for place in places[wanted[0]] if all(place in places[uid] for uid in wanted))
+        place = next(shared, None)
+        found.append(item if place is None else merged([_retrieval(place, item), item]))
     return merged(
         [
             element("InputReadinessState", InputReadinessState.READY.value),
             element("InputInformationSequence", *found),
         ]
     )
-
-
-def _located(
-    item: DicomJson, wanted: Sequence[str], places: Mapping[str, Sequence[Place]]
-) -> list[DicomJson]:
-    """The item with its address; several items if no one place has all its instances."""
-    for place in places[wanted[0]]:
-        if all(place in places[uid] for uid in wanted):
-            return [merged([item, _retrieval(place, item)])]
-    first: dict[Place, set[str]] = {}
-    for uid in wanted:
-        first.setdefault(places[uid][0], set()).add(uid)
-    references = items(item, "ReferencedSOPSequence")
-    return [
-        merged(
-            [
-                item,
-                element(
-                    "ReferencedSOPSequence",
-                    *(one for one in references if text(one, "ReferencedSOPInstanceUID") in uids),
-                ),
-                _retrieval(place, item),
-            ]
-        )
-        for place, uids in first.items()
-    ]
 
 
 def _retrieval(place: Place, item: DicomJson) -> DicomJson:
