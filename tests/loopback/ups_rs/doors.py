@@ -32,21 +32,17 @@ DEADLINE_S = 30.0
 
 @dataclass
 class Doors:
-    """A task manager's worklist as its peers see it; it can go away and come back on the same port.
-
-    `before` is asked before each opening what routes are to come first, for a server that lacks something.
-    """
+    """A task manager's worklist as its peers see it; it can go away and come back on the same port."""
 
     database: Database
     port: int = 0
     worklist: StoredWorklist = field(init=False)
-    before: Callable[[FastAPI], None] = lambda app: None
 
     def __post_init__(self) -> None:
         self._hub: WatcherHub | None = None
         self._http: HttpServer | None = None
         self.worklist = StoredWorklist(self.database, clock=_now, wake=self._wake)
-        self._subscriptions = StoredSubscriptions(
+        self.subscriptions = StoredSubscriptions(
             self.database, clock=_now, wake=self._wake, known_ae=lambda ae: True
         )
 
@@ -59,9 +55,8 @@ class Doors:
         channel = WebSocketChannel(journal)
         self._hub = WatcherHub(journal, [channel], farewell=going_down)
         app = FastAPI()
-        self.before(app)
         app.include_router(event_channel.router(channel))
-        app.include_router(ups_rs.router(self.worklist, self._subscriptions))
+        app.include_router(ups_rs.router(self.worklist, self.subscriptions))
         self._http = HttpServer(app, "127.0.0.1", self.port, drain_s=1)
         self.port = self._http.port
         self._hub.start()
