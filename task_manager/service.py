@@ -148,6 +148,7 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._wake = wake
+        self._news = news
         self._consequences = Consequences(sinks=settings.event_sinks)
         codes = {name: app.code for name, app in apps.items()}
         self._dispatching = Dispatching(settings.dispatch, codes, base_url=base_url, new_uid=new_uid)
@@ -158,7 +159,7 @@ class Service:
             limits=settings.dispatch.limits_of,
             sinks=settings.event_sinks,
             clock=clock,
-            wake=news,
+            wake=self._worklist_changed,
         )
         self.subscriptions = StoredSubscriptions(
             database,
@@ -206,7 +207,7 @@ class Service:
             quiet_period=settings.quiet_period,
             sinks=settings.event_sinks,
             clock=clock,
-            wake=wake,
+            wake=self._inputs_came,
         )
         self.scheduler = Scheduler(
             database,
@@ -234,6 +235,10 @@ class Service:
     def _inputs_came(self) -> None:
         self.readiness.wake()
         self._wake()
+
+    def _worklist_changed(self) -> None:
+        self.readiness.wake()  # what is new may wait for what is here already
+        self._news()
 
     def story(self, study_instance_uid: str) -> StudyStory | None:
         """Everything known about a study; None if it was never seen."""

@@ -12,8 +12,8 @@ from profiles.codes import Code
 from profiles.dicom_json import DicomJson, element, items, text
 from task_manager.actor import Actor
 from task_manager.dispatch.assignment import app_of, assignment_changes, choose, is_open
-from task_manager.dispatch.composition import DispatchSettings
 from task_manager.dispatch.model import PerformerOffer, Style
+from task_manager.dispatching import DispatchSettings
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store.database import Database
 from task_manager.store.workitems import Dispatch

@@ -9,10 +9,10 @@ import pytest
 
 from profiles.dicom_json import element, items, tag_key
 from task_manager.actor import Actor
-from task_manager.dispatch.composition import DispatchSettings
 from task_manager.dispatch.leases import replacement_uid
 from task_manager.dispatch.model import PerformerOffer, Style, SubtaskState
 from task_manager.dispatch.subtasks import discontinuation, performed_changes, progress_changes
+from task_manager.dispatching import DispatchSettings
 from task_manager.outcome import Refused
 from task_manager.store.database import Database
 from task_manager.store.workitems import Origin

@@ -12,9 +12,9 @@ from profiles.dicom_json import DicomJson, element, items, text
 from profiles.ups.references import listed_instances
 from task_manager.actor import Actor
 from task_manager.dispatch.availability import StoredAvailability
-from task_manager.dispatch.composition import DispatchSettings
 from task_manager.dispatch.model import PerformerOffer
 from task_manager.dispatch.readiness import ArchiveQuery, Place, Readiness, ready_changes
+from task_manager.dispatching import DispatchSettings
 from task_manager.errors import RetryableDeliveryError
 from task_manager.store import studies
 from task_manager.store.database import Database

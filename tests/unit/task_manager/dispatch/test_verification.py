@@ -9,8 +9,8 @@ from profiles.codes import Code
 from profiles.dicom_json import DicomJson, element, items, text
 from profiles.ups.references import listed_instances
 from task_manager.actor import Actor
-from task_manager.dispatch.composition import DispatchSettings
 from task_manager.dispatch.model import PerformerOffer, Style, SubtaskRole, SubtaskState, Verification
+from task_manager.dispatching import DispatchSettings
 from task_manager.outcome import RefusalCode, Refused
 from task_manager.store import jobs
 from task_manager.store.database import Database

@@ -12,9 +12,7 @@ from profiles.dicom_json import DicomJson, first, items, text
 from task_manager.actor import Actor
 from task_manager.delivery.consequences import Consequences
 from task_manager.dispatch.assignment import station_of
-from task_manager.dispatch.composition import Dispatching, DispatchSettings
-from task_manager.dispatch.model import LeaseLimits
-from task_manager.dispatch.replacement import Replacement
+from task_manager.dispatching import Dispatching, DispatchSettings
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.outbox import Job, push_lane
 from task_manager.outcome import Accepted, Refused
@@ -30,7 +28,6 @@ from tests.service import PERFORMER, Clock
 LUNG, BRAIN = Code("AW1001", "99AIRWAY", "Lung CT quantification"), Code("B1", "99AIRWAY", "Brain")
 CODES = {"lung": LUNG, "brain": BRAIN}
 BASE = "http://manager.test/dicom-web"
-LIMITS = LeaseLimits(silence=timedelta(minutes=15), run=timedelta(hours=2), tries=3)
 X = "1.2.3.77"
 
 
@@ -112,12 +109,11 @@ class WorkingBed:
             settings,
             CODES,
             base_url=lambda: BASE,
-            new_transaction_uid=lambda: f"2.25.{next(uids)}",
+            new_uid=lambda: f"2.25.{next(uids)}",
         )
-        replacement = Replacement(lambda _: LIMITS, performers=settings.performers)
         self.worklist = StoredWorklist(
             database,
-            followers=(replacement, *dispatching.followers, Consequences(sinks=("log",))),
+            followers=(*dispatching.followers, Consequences(sinks=("log",))),
             interceptors=dispatching.interceptors,
             sinks=("log",),
             clock=self.clock,
@@ -126,14 +122,18 @@ class WorkingBed:
         self.remote = {
             offer.ae_title: RemotePerformer(self.clock) for offer in settings.performers if offer.url
         }
-        self.steps = dispatching.push_steps(
-            self.remote,
-            self.worklist.transact,
-            database,
-            limits=lambda _: LIMITS,
-            clock=self.clock,
-            wake=lambda: None,
-        )
+        self.steps = {
+            name: dispatching.push_step(
+                name,
+                target,
+                self.worklist,
+                database,
+                poll=timedelta(seconds=5),
+                clock=self.clock,
+                wake=lambda: None,
+            )
+            for name, target in self.remote.items()
+        }
 
     def create(
         self,
