@@ -6,6 +6,8 @@ States are seen as the standard shows them: by what an AE is told after, and by 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from profiles.dicom_json import DicomJson, element
@@ -221,6 +223,41 @@ class SubscriptionsContract:
 
         told = [uid for uid, _, _ in brief(office.journal.pending("WATCHER", 0, limit=5000))]
         assert told == uids
+
+    # At the same time
+
+    def test_no_workitem_falls_between_its_creation_and_a_global_subscription(self, office: Office) -> None:
+        uids = [f"2.25.8{number:03}" for number in range(60)]
+        names = [f"W{number}" for number in range(6)]
+        with ThreadPoolExecutor(8) as pool:
+            creating = [pool.submit(office.create, uid, WorklistLabel="LUNG") for uid in uids]
+            asking = [pool.submit(office.subscribe, GLOBAL, name, lock=True) for name in names[:4]]
+            asking += [pool.submit(office.subscribe, FILTERED, name, matching=LUNG) for name in names[4:]]
+            for future in creating:
+                future.result()
+            for answer in asking:
+                must(answer.result())
+
+        for name in names[:4]:
+            assert sorted(uid for uid, _, _ in office.told(name)) == uids
+        office.claim(uids[0])
+        for name in names:
+            assert office.told(name)[-1] == (uids[0], 1, "IN PROGRESS")
+            assert {state(office, uid, name) for uid in uids}.isdisjoint({SubscriptionState.NOT_SUBSCRIBED})
+
+    def test_an_initial_report_never_tells_a_state_that_was_left(self, office: Office) -> None:
+        uids = [f"2.25.8{number:03}" for number in range(40)]
+        for uid in uids:
+            office.create(uid)
+        with ThreadPoolExecutor(8) as pool:
+            for future in [
+                pool.submit(work, uid) for uid in uids for work in (office.claim, office.subscribe)
+            ]:
+                future.result()
+
+        for uid in uids:
+            told = [told_state for told_uid, _, told_state in office.told() if told_uid == uid]
+            assert told in (["SCHEDULED", "IN PROGRESS"], ["IN PROGRESS"]), uid
 
     # Filters
 
