@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from informatics_gateway.dimse.server import DimseServer
+from task_manager.workitem.memory import MemoryWorklist
+from tests.contract.workitems import NOW
 from tests.instances import FolderIntake
+from tests.loopback.dimse.ups_peer import (
+    SUBSCRIPTIONS,
+    WORKLIST,
+    RememberedSubscriptions,
+    UpsScu,
+    connected,
+    ups_port,
+)
 
 
 @pytest.fixture
@@ -38,3 +48,36 @@ def _running(server: DimseServer) -> Iterator[DimseServer]:
         yield server
     finally:
         server.stop(grace_s=0.2)
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DimseServer]:
+    """One port for the tests of a module; what is behind it is each test's own."""
+    with ups_port(tmp_path_factory.mktemp("port"), WORKLIST, subscriptions=SUBSCRIPTIONS) as server:
+        yield server
+
+
+@pytest.fixture
+def worklist() -> MemoryWorklist:
+    WORKLIST.actor = MemoryWorklist(lambda: NOW)
+    return WORKLIST.actor
+
+
+@pytest.fixture
+def subscriptions() -> RememberedSubscriptions:
+    SUBSCRIPTIONS.actor = RememberedSubscriptions()
+    return SUBSCRIPTIONS.actor
+
+
+@pytest.fixture
+def ups_server(
+    listening: DimseServer, worklist: MemoryWorklist, subscriptions: RememberedSubscriptions
+) -> DimseServer:
+    """A port whose worklist and subscriptions are those fixtures."""
+    return listening
+
+
+@pytest.fixture
+def scu(ups_server: DimseServer) -> Iterator[UpsScu]:
+    with connected(ups_server.port) as peer:
+        yield peer

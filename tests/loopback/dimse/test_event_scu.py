@@ -70,11 +70,11 @@ def listener(
         heard.associations += 1
         heard.roles += [(bool(one.as_scu), bool(one.as_scp)) for one in event.assoc.accepted_contexts]
 
-    entity = AE(ae_title=AE_TITLE)
+    entity = AE(ae_title=called)
     entity.require_called_aet = True
     entity.add_supported_context(sop_class, scu_role=False if role else None, scp_role=role)
     handlers = [(evt.EVT_N_EVENT_REPORT, report), (evt.EVT_ACCEPTED, accepted)]
-    server = entity.start_server((HOST, port), block=False, ae_title=called, evt_handlers=handlers)
+    server = entity.start_server((HOST, port), block=False, evt_handlers=handlers)
     try:
         yield heard
     finally:

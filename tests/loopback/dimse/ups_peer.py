@@ -37,6 +37,14 @@ def data_set(attributes: DicomJson | None) -> Dataset | None:
     return found
 
 
+def keys(**given: Any) -> Dataset:
+    """A data set of attributes by keyword."""
+    identifier = Dataset()
+    for keyword, value in given.items():
+        setattr(identifier, keyword, value)
+    return identifier
+
+
 @dataclass
 class Told:
     """The command set and the data set of a response."""
@@ -164,6 +172,10 @@ class Stage:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.actor, name)
+
+
+WORKLIST, SUBSCRIPTIONS = Stage(), Stage()
+"""Behind the port of a module."""
 
 
 @dataclass
