@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fastapi import Response
+
 from informatics_gateway.dicomweb.media import DICOM_JSON, JSON, MULTIPART_XML
 from informatics_gateway.dicomweb.ups_resources import Body, Parameter, Transaction
 from profiles.dicom_json import DicomJson, element, merged
@@ -113,6 +115,7 @@ def description(transaction: Transaction) -> dict[str, Any]:
             " ", "_"
         ),
         "status_code": next(iter(transaction.successes)),
+        "response_class": Response,  # no payload but those below
         "responses": responses,
         "openapi_extra": extra,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from informatics_gateway.dicomweb.ups_query import SubscriptionWish, parse_subscription
 from profiles.dicom_json import tag_key, text
 from task_manager.actor import Actor
 from tests.contract.workitems import minimal, request
@@ -151,3 +152,56 @@ def test_included_fields(web: Web, field: str) -> None:
     web.worklist.create_workitem(UID, attributes, actor=Actor(door="person"))
     (found,) = web.ask("GET", f"/workitems?includefield={field}").json()
     assert text(found, "CommentsOnTheScheduledProcedureStep") == "long"
+
+
+@pytest.mark.parametrize(
+    ("query", "matching"),
+    [
+        ("", {}),
+        ("filter=00741202%3DAI%2C00741000%3DSCHEDULED", {"00741202": "AI", "00741000": "SCHEDULED"}),
+        ("filter=00741202=AI,00741000=SCHEDULED", {"00741202": "AI", "00741000": "SCHEDULED"}),
+        ("filter=00741202=AI&filter=00741000=SCHEDULED", {"00741202": "AI", "00741000": "SCHEDULED"}),
+        ("WorklistLabel=AI&00741000=SCHEDULED", {"00741202": "AI", "00741000": "SCHEDULED"}),
+        (
+            "filter=WorklistLabel=AI, urgent,00741000=SCHEDULED",
+            {"00741202": "AI, urgent", "00741000": "SCHEDULED"},
+        ),
+        ("filter=WorklistLabel=a=b", {"00741202": "a=b"}),
+        ("filter=,,", {}),
+        ("unknown=1&limit=5&charset=utf-8&includefield=all&fuzzymatching=true", {}),
+    ],
+)
+@pytest.mark.parametrize("lock", ["true", "false"])
+def test_subscription(query: str, matching: dict[str, str], lock: str) -> None:
+    found = parse_subscription(f"deletionlock={lock}&{query}")
+    assert isinstance(found, SubscriptionWish)
+    assert found.deletion_lock is (lock == "true")
+    assert {tag: key["Value"] for tag, key in found.matching.items()} == {
+        tag: [value] for tag, value in matching.items()
+    }
+
+
+def test_subscription_by_members_of_a_sequence() -> None:
+    found = parse_subscription("filter=ScheduledStationNameCodeSequence.CodeValue%3DPERF1")
+    assert isinstance(found, SubscriptionWish)
+    assert found.matching == {
+        "00404025": {"vr": "SQ", "Value": [{"00080100": {"vr": "SH", "Value": ["PERF1"]}}]}
+    }
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "deletionlock=TRUE",
+        "filter=x",
+        "filter=%FF",
+        "filter=a,=",
+        "&".join(["filter=00741202=A"] * 201),
+        "filter=" + ",".join(["00741202=A"] * 201),
+    ],
+    ids=lambda query: query[:24],
+)
+def test_subscriptions_that_cannot_be_read(query: str) -> None:
+    found = parse_subscription(query)
+    assert isinstance(found, tuple)
+    assert found
