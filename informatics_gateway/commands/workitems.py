@@ -194,7 +194,6 @@ def watch_workitems(
         _check_uid(uid)
     stop = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    ends = None if seconds is None else time.monotonic() + seconds
     resync = Resync(workitems=(uid,)) if uid else Resync(matching={}, include=_RETURNED)
     try:
         with (
@@ -204,6 +203,7 @@ def watch_workitems(
             ) as stream,
         ):
             stream.open()
+            ends = None if seconds is None else time.monotonic() + seconds
             OUT.print(f"Watching as {receiving_ae}; Ctrl-C ends.", markup=False)
             known = bool(uid)
             while not stop.is_set():

@@ -12,8 +12,9 @@ import yaml
 
 from ai_apps.catalog import BUILT_IN, catalog, load_app
 from ai_apps.inference.onnx_session import ModelError
-from ai_apps.manifest import ManifestError, read_manifest
+from ai_apps.manifest import ManifestError, RunLimits, WorkitemTemplate, read_manifest
 from profiles.codes import WORKITEM_LUNG_CT
+from profiles.order import Priority
 
 SHIPPED = BUILT_IN / "lung_ct" / "app.yaml"
 
@@ -76,6 +77,20 @@ FAULTS = [
     ("model", {"spacing_mm": -1}, "model.spacing_mm: must be a number"),
     ("model", {"neighbours": 99}, "model.neighbours: must be a whole number"),
     ("model", {"scale": {"offset_hu": True}}, "model.scale.offset_hu: must be a number"),
+    ("workitem", "HIGH", "workitem: must be a mapping"),
+    ("workitem", {"priority": "URGENT"}, "workitem.priority: must be HIGH, MEDIUM, LOW"),
+    ("workitem", {"label": "x" * 65}, "workitem.label: must be text"),
+    ("workitem", {"station_class": "x" * 17}, "workitem.station_class: must be text"),
+    ("workitem", {"expected_s": 0}, "workitem.expected_s: must be seconds"),
+    ("workitem", {"expected_s": "1 h"}, "workitem.expected_s: must be a number"),
+    ("workitem", {"expected_s": 60, "expires_s": 30}, "workitem.expires_s: must not be before"),
+    ("workitem", {"surprise": 1}, "workitem.surprise: no such key"),
+    ("limits", [], "limits: must be a mapping"),
+    ("limits", {"run_s": -1}, "limits.run_s: must be seconds"),
+    ("limits", {"silence_s": 1e12}, "limits.silence_s: must be seconds"),
+    ("limits", {"tries": 0}, "limits.tries: must be a whole number"),
+    ("limits", {"tries": 1.5}, "limits.tries: must be a whole number"),
+    ("limits", {"surprise": 1}, "limits.surprise: no such key"),
     ("surprise", 1, "surprise: no such key"),
 ]
 
@@ -86,6 +101,25 @@ def test_each_fault_has_its_place(key: str, value: Any, fault: str, tmp_path: Pa
     with pytest.raises(ManifestError) as refused:
         read_manifest(path)
     assert any(str(found).startswith(f"{path} {fault}") for found in refused.value.faults)
+
+
+def test_template_and_limits_are_read(tmp_path: Path) -> None:
+    document = {
+        **content(),
+        "workitem": {"priority": "HIGH", "label": "Lung", "station_class": "GPU", "expected_s": 60},
+        "limits": {"run_s": 90, "silence_s": 30.5, "tries": 2},
+    }
+    manifest = read_manifest(written(tmp_path, document))
+    assert manifest.workitem == WorkitemTemplate(
+        priority=Priority.HIGH, label="Lung", station_class="GPU", expected_s=60
+    )
+    assert manifest.limits == RunLimits(run_s=90, silence_s=30.5, tries=2)
+
+
+def test_template_and_limits_may_be_left_out(tmp_path: Path) -> None:
+    document = {key: value for key, value in content().items() if key not in ("workitem", "limits")}
+    manifest = read_manifest(written(tmp_path, document))
+    assert (manifest.workitem, manifest.limits) == (WorkitemTemplate(), RunLimits())
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
