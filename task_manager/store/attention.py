@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, type_coerce
+from sqlalchemy import Connection, func, literal_column, select, type_coerce
 
 from task_manager.outbox import JobState
 from task_manager.store.tables import METADATA, UtcText
 
 _WORKITEM = METADATA.tables["workitem"]
 _JOB = METADATA.tables["job"]
+_WAITS = _WORKITEM.c.attention != literal_column("''")
+"""Written out: only then SQLite sees that the index over attention holds all that are wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +77,8 @@ def waiting_workitems(connection: Connection, *, limit: int) -> list[WaitingWork
             _WORKITEM.c.label,
             _WORKITEM.c.study_instance_uid,
         )
-        .where(_WORKITEM.c.attention != "")
-        .order_by(_WORKITEM.c.modified_at, _WORKITEM.c.uid)
+        .where(_WAITS)
+        .order_by(_WORKITEM.c.modified_at)
         .limit(limit)
     )
     return [
@@ -95,7 +97,7 @@ def waiting_workitems(connection: Connection, *, limit: int) -> list[WaitingWork
 
 def count_workitems(connection: Connection) -> int:
     """How many workitems wait for a person."""
-    statement = select(func.count()).select_from(_WORKITEM).where(_WORKITEM.c.attention != "")
+    statement = select(func.count()).select_from(_WORKITEM).where(_WAITS)
     return int(connection.execute(statement).scalar_one())
 
 
