@@ -217,6 +217,7 @@ class Application:
         _bound("gateway.hl7", hl7.start)
         self._closing.callback(hl7.stop)
         self._start_watching(service, channel)
+        service.sweeps.started(utc_now())  # performers could not be heard until now
         return {
             "http": http.url,
             "dicom": {"host": gateway.dicom.host, "port": dimse.port, "ae_title": gateway.dicom.ae_title},
