@@ -11,6 +11,7 @@ from pathlib import Path
 from conformance.peers.process import wait_until
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.settings import PerformerSettings
+from task_manager.dispatch.model import Style
 
 NOWHERE = "http://127.0.0.1:9/dicom-web"
 START_S = 60.0
@@ -19,6 +20,7 @@ import sys, threading
 from pathlib import Path
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.settings import PerformerSettings
+from task_manager.dispatch.model import Style
 LocalPerformer(manager_url={nowhere!r}, work=Path(sys.argv[1]), settings=PerformerSettings()).start()
 threading.Event().wait()
 """
@@ -59,3 +61,12 @@ def test_it_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
     wait_until(lambda: not is_running(tmp_path), "the performer ends", START_S)
+
+
+def test_style_class_and_organization_are_passed_on(tmp_path: Path) -> None:
+    settings = PerformerSettings(style=Style.PULL, station_class="GPU", organization="Dept. of Radiology")
+    local = LocalPerformer(manager_url=NOWHERE, work=tmp_path, settings=settings)
+    local.start()
+    wait_until(lambda: is_running(tmp_path), "the performer runs", START_S)
+    local.stop()
+    assert not is_running(tmp_path)
