@@ -16,7 +16,8 @@ import orjson
 from pynetdicom import build_context, build_role
 
 from informatics_gateway.dimse.requestor import DicomAddress, association
-from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES, pydicom_data_set
+from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
+from informatics_gateway.dimse.ups_encoding import pydicom_data_set
 from informatics_gateway.dimse.ups_messages import EVENT, PUSH
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.notices import Notice

@@ -27,9 +27,10 @@ from pynetdicom.transport import ThreadedAssociationServer
 from informatics_gateway.dimse.availability_scp import AvailabilityProvider
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from informatics_gateway.dimse.prompt_socket import PromptSocket
+from informatics_gateway.dimse.steering import steer
 from informatics_gateway.dimse.storage_scp import StorageProvider
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
-from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, SERVICES, steer
+from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, SERVICES
 from informatics_gateway.dimse.ups_scp import UpsProvider
 from task_manager.ports import AvailabilityIntake, InstanceIntake, Subscriptions, Worklist
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets of DIMSE messages as the project's DICOM JSON, and back (PS3.5 7, PS3.18 F.2).
+"""Data sets of DIMSE messages as the project's DICOM JSON (PS3.5 7, PS3.18 F.2).
 
-Reading is our own, because a peer's bytes are hostile: depth and size are bounded, and whatever is wrong is a
-fault with its path, never an exception. Values are taken as they stand; whether they are right for a workitem
-is asked behind the ports. Writing hands a pydicom data set to the library.
+The reading is our own, because a peer's bytes are hostile: depth and size are bounded, and whatever is wrong
+is a fault with its path, never an exception. Values are taken as they stand; whether they are right for a
+workitem is asked behind the ports. The way back is in ``ups_encoding.py``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom import config
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from informatics_gateway.dimse.character_sets import (
@@ -44,8 +41,8 @@ TRANSFER_SYNTAXES = (
 """Transfer syntaxes that can be read and written."""
 
 _UNDEFINED = 0xFFFFFFFF
-_CHARACTER_SET = tag_key("SpecificCharacterSet")
-_UTF_8 = "ISO_IR 192"
+CHARACTER_SET = tag_key("SpecificCharacterSet")
+UTF_8 = "ISO_IR 192"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
@@ -53,7 +50,7 @@ _DECODED_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _FORMATS = {"FL": "f", "FD": "d", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
 _WORD_BYTES = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _WORD_CODES = {2: "H", 4: "I", 8: "Q"}
-_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _WHOLE = re.compile(r"[+-]?\d{1,11}", re.ASCII)
 _LONGEST_DS = 16
 
@@ -167,16 +164,16 @@ class _Reading:
                 raise _BrokenError(path, "is longer than the data set")
             value = self.data[at : at + length]
             at += length
-            if key == _CHARACTER_SET:
+            if key == CHARACTER_SET:
                 text = self._character_set(value, path)
-                attributes[key] = {"vr": "CS", "Value": [_UTF_8]} if length else {"vr": "CS"}
+                attributes[key] = {"vr": "CS", "Value": [UTF_8]} if length else {"vr": "CS"}
             elif key[4:] != "0000":
                 attributes[key] = self._element(vr, value, inner, text, path)
         return self._ordered(attributes, prefix, depth), at
 
     def _ordered(self, attributes: DicomJson, prefix: str, depth: int) -> DicomJson:
         if depth:
-            attributes.pop(_CHARACTER_SET, None)  # DICOM JSON has one for the whole data set
+            attributes.pop(CHARACTER_SET, None)  # DICOM JSON has one for the whole data set
         return dict(sorted(attributes.items()))
 
     @staticmethod
@@ -276,9 +273,9 @@ def _single(vr: str, given: str) -> Any:
     """One value as DICOM JSON has it; None for one that is empty. What fits no number stays text."""
     if vr == "PN":
         groups = [group.strip(" ") for group in given.split("=")]
-        if len(groups) > len(_NAME_GROUPS):
+        if len(groups) > len(NAME_GROUPS):
             return given
-        return {name: one for name, one in zip(_NAME_GROUPS, groups, strict=False) if one} or None
+        return {name: one for name, one in zip(NAME_GROUPS, groups, strict=False) if one} or None
     stripped = given.rstrip(" ") if vr == "UC" else given.strip(" \0")
     if vr == "IS" and _WHOLE.fullmatch(stripped):
         return int(stripped)
@@ -294,48 +291,3 @@ def _decimal(text: str) -> float | int | str:
     except ValueError:
         return text
     return number if math.isfinite(number) and len(repr(number)) <= _LONGEST_DS else text
-
-
-def pydicom_data_set(attributes: DicomJson) -> Dataset:
-    """`attributes` to be sent: with Specific Character Set ISO_IR 192 if any text needs it or it was told."""
-    told = bool(attributes.get(_CHARACTER_SET, {}).get("Value"))
-    data_set = _written({key: one for key, one in attributes.items() if key != _CHARACTER_SET})
-    if told or _needs_unicode(attributes):
-        data_set.SpecificCharacterSet = _UTF_8
-    return data_set
-
-
-def _needs_unicode(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.isascii()
-    if isinstance(value, dict):
-        return any(_needs_unicode(one) for one in value.values())
-    return isinstance(value, list) and any(_needs_unicode(one) for one in value)
-
-
-def _written(attributes: DicomJson) -> Dataset:
-    data_set = Dataset()
-    for key, element in sorted(attributes.items()):
-        vr, values = element["vr"], element.get("Value") or []
-        content: Any
-        if vr == "SQ":
-            content = [_written({k: e for k, e in one.items() if k != _CHARACTER_SET}) for one in values]
-        elif "InlineBinary" in element:
-            content = base64.b64decode(element["InlineBinary"])
-        else:
-            texts = [_written_value(vr, one) for one in values]
-            content = None if not texts else texts[0] if len(texts) == 1 else texts
-        data_set.add(DataElement(int(key, 16), vr, content, validation_mode=config.IGNORE))
-    return data_set
-
-
-def _written_value(vr: str, value: Any) -> Any:
-    if value is None:
-        return ""
-    if vr == "PN" and isinstance(value, dict):
-        return "=".join(str(value.get(group) or "") for group in _NAME_GROUPS).rstrip("=")
-    if vr == "AT":
-        return int(value, 16)
-    if vr in ("DS", "IS"):
-        return str(value)
-    return value

@@ -98,7 +98,7 @@ NORMALIZED_STATUSES: Mapping[RefusalCode, int] = {
 INTERNAL_ERROR = 1
 """Error ID (0000,0903) of a processing failure of our own."""
 
-_MAX_COMMENT = 64
+MAX_COMMENT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,47 +186,6 @@ def actor_of(association: Any) -> Actor:
     )
 
 
-def steer(event: Any) -> None:
-    """Lead a message with a foreign or missing SOP class to the service of its presentation context.
-
-    Bound to ``EVT_DIMSE_RECV``. The library chooses the service by the SOP Class UID of the message and ends
-    the association if it knows none; PS3.7 has statuses for that, so the message goes to the service of its
-    context, and the class it named travels in Error Comment, which requests do not have.
-    """
-    message = event.message
-    command = message.command_set
-    command.pop("ErrorComment", None)
-    keyword = _CLASS_KEYWORDS.get(int(command.CommandField))
-    context = next(
-        (one for one in event.assoc.accepted_contexts if one.context_id == message.context_id), None
-    )
-    if keyword is None or context is None:
-        return
-    own = UPS_SOP_CLASS_UIDS if context.abstract_syntax in SERVICES else {INSTANCE_AVAILABILITY}
-    if context.abstract_syntax not in own:
-        return
-    named = str(command.get(keyword) or "")
-    if named not in own:
-        command.ErrorComment = named[:_MAX_COMMENT] or "none"
-        setattr(command, keyword, context.abstract_syntax)
-    if keyword == "RequestedSOPClassUID" and "RequestedSOPInstanceUID" not in command:
-        command.RequestedSOPInstanceUID = "0"
-    if int(command.CommandField) == _N_ACTION and "ActionTypeID" not in command:
-        command.ActionTypeID = 0
-
-
-_N_ACTION = 0x0130
-_CLASS_KEYWORDS: Mapping[int, str] = {
-    0x0020: "AffectedSOPClassUID",
-    0x0100: "AffectedSOPClassUID",
-    0x0110: "RequestedSOPClassUID",
-    0x0120: "RequestedSOPClassUID",
-    _N_ACTION: "RequestedSOPClassUID",
-    0x0140: "AffectedSOPClassUID",
-}
-"""Command Field (0000,0100) of a request to where its SOP class stands."""
-
-
 def class_answer(request: Request, service: Service, *, exists: bool) -> Answer | None:
     """The refusal of a message whose SOP class or service does not belong here; None if all is well.
 
@@ -275,16 +234,16 @@ def comment(refusal: Refused) -> str:
         return _line(str(faults[0]) if faults else str(refusal.code))
     places = list(dict.fromkeys(fault.path for fault in faults if fault.path))
     text = f"{len(faults)} faults: {', '.join(places)}"
-    if len(text) <= _MAX_COMMENT:
+    if len(text) <= MAX_COMMENT:
         return _line(text)
-    while len(text) > _MAX_COMMENT - len(" ...") and places:
+    while len(text) > MAX_COMMENT - len(" ...") and places:
         places.pop()
         text = f"{len(faults)} faults: {', '.join(places)}"
     return _line(f"{text} ..." if places else f"{len(faults)} faults: {faults[0].path}")
 
 
 def _line(text: str) -> str:
-    return text.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:_MAX_COMMENT]
+    return text.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:MAX_COMMENT]
 
 
 def fault_tags(faults: Iterable[Fault]) -> tuple[int, ...]:
@@ -297,7 +256,8 @@ def _tag(path: str) -> int | None:
     if path.startswith("("):
         digits = path[1:10].replace(",", "")
         return int(digits, 16) if len(digits) == 8 else None
-    return tag_for_keyword(path.split(".")[0].split("[")[0])
+    keyword = path.split(".")[0].split("[")[0]
+    return tag_for_keyword(keyword) if keyword else None  # the dictionary has nameless entries
 
 
 def told_faults(faults: Sequence[Fault]) -> list[str]:

@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 
 from pydicom.dataset import Dataset
 
-from informatics_gateway.dimse.ups_dataset import pydicom_data_set, read_data_set
+from informatics_gateway.dimse.ups_actions import UpsActions, transaction_uid_of
+from informatics_gateway.dimse.ups_dataset import read_data_set
+from informatics_gateway.dimse.ups_encoding import pydicom_data_set
 from informatics_gateway.dimse.ups_find import CANCELED, Find, answer, read_find
 from informatics_gateway.dimse.ups_messages import (
     ACTIONS,
@@ -40,9 +42,8 @@ from profiles.faults import Fault
 from profiles.uids import is_uid
 from profiles.ups.attributes import TOP_ROWS, by_tag
 from profiles.ups.dataset import entry
-from profiles.ups.states import FILTERED_GLOBAL_SUBSCRIPTION_UID, UPS_SOP_CLASS_UIDS
+from profiles.ups.states import UPS_SOP_CLASS_UIDS
 from task_manager.errors import StoreError, facts_of
-from task_manager.notices import Channel
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import Subscriptions, WorkitemQuery, Worklist
 
@@ -52,7 +53,6 @@ _TRANSACTION_UID = tag_key("TransactionUID")
 _SOP_CLASS_UID = tag_key("SOPClassUID")
 _SOP_INSTANCE_UID = tag_key("SOPInstanceUID")
 _NOT_IN_GET = frozenset({_TRANSACTION_UID, _SOP_CLASS_UID, _SOP_INSTANCE_UID})
-_SUBSCRIPTION_KEYWORDS = ("ReceivingAE", "DeletionLock")
 
 Answered = TypeVar("Answered")
 
@@ -70,7 +70,7 @@ class UpsProvider:
 
     def __init__(self, worklist: Worklist, subscriptions: Subscriptions | None = None) -> None:
         self._worklist = worklist
-        self._subscriptions = subscriptions
+        self._actions = UpsActions(worklist, subscriptions)
 
     # Handlers of the library's events
 
@@ -184,7 +184,7 @@ class UpsProvider:
         changes = read_data_set(request.data, request.transfer_syntax)
         if isinstance(changes, Refused):
             return _refused(changes, request, Operation.UPDATE)
-        transaction_uid = _uid_of(changes)
+        transaction_uid = transaction_uid_of(changes)
         changes.pop(_TRANSACTION_UID, None)
         if first(changes, "SOPInstanceUID") == request.sop_instance_uid:
             del changes[_SOP_INSTANCE_UID]
@@ -231,55 +231,7 @@ class UpsProvider:
             return _refused(details, request, operation)
         if not is_uid(request.sop_instance_uid):
             return _refused(_unknown(), request, operation)
-        return self._answered(self._acted(request, action, details), request, operation)
-
-    def _acted(self, request: Request, action: Action, details: DicomJson) -> Accepted | Refused:
-        uid, actor = request.sop_instance_uid, request.actor
-        if action is Action.CHANGE_STATE:
-            state = first(details, "ProcedureStepState")
-            missing = _missing(details, "ProcedureStepState")
-            if missing is not None:
-                return missing
-            return self._worklist.change_state(uid, str(state), transaction_uid=_uid_of(details), actor=actor)
-        if action is Action.REQUEST_CANCEL:
-            return self._worklist.request_cancel(uid, details, actor=actor)
-        return self._subscribed(request, action, details)
-
-    def _subscribed(self, request: Request, action: Action, details: DicomJson) -> Accepted | Refused:
-        """Actions 3 to 5. Ending what is not there changes nothing and is a success (table CC.2.3-2)."""
-        if self._subscriptions is None:
-            return Refused(RefusalCode.EVENTS_NOT_SUPPORTED)
-        target, actor = request.sop_instance_uid, request.actor
-        needed = _SUBSCRIPTION_KEYWORDS if action is Action.SUBSCRIBE else _SUBSCRIPTION_KEYWORDS[:1]
-        missing = _missing(details, *needed)
-        if missing is not None:
-            return missing
-        receiving_ae = str(first(details, "ReceivingAE"))
-        if action is Action.SUBSCRIBE:
-            lock = str(first(details, "DeletionLock")).upper()
-            if lock not in ("TRUE", "FALSE"):
-                fault = Fault("DeletionLock", "must be TRUE or FALSE")
-                return Refused(RefusalCode.INVALID_ATTRIBUTES, (fault,))
-            matching: DicomJson = {}
-            if target == FILTERED_GLOBAL_SUBSCRIPTION_UID:
-                about = {tag_key(keyword) for keyword in _SUBSCRIPTION_KEYWORDS}
-                asked = read_find({tag: one for tag, one in details.items() if tag not in about})
-                if isinstance(asked, Refused):
-                    return asked
-                matching = asked.keys
-            return self._subscriptions.subscribe(
-                target,
-                receiving_ae,
-                deletion_lock=lock == "TRUE",
-                matching=matching,
-                channel=Channel.DIMSE,
-                actor=actor,
-            )
-        end = self._subscriptions.unsubscribe if action is Action.UNSUBSCRIBE else self._subscriptions.suspend
-        outcome = end(target, receiving_ae, actor=actor)
-        if isinstance(outcome, Refused) and outcome.code is RefusalCode.NOT_SUBSCRIBED:
-            return Accepted(uid=target)
-        return outcome
+        return self._answered(self._actions.perform(request, action, details), request, operation)
 
     # C-FIND
 
@@ -317,22 +269,6 @@ def _refused(refusal: Refused, request: Request, operation: Operation, *, normal
 
 def _unknown() -> Refused:
     return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("SOPInstanceUID", "names no workitem here"),))
-
-
-def _uid_of(attributes: DicomJson) -> str:
-    """The Transaction UID; a value that is no text or more than one is no UID, and so is a wrong one."""
-    values = attributes.get(_TRANSACTION_UID, {}).get("Value") or [""]
-    return "\\".join(str(value or "") for value in values)
-
-
-def _missing(details: DicomJson, *keywords: str) -> Refused | None:
-    """The refusal that names all type 1 attributes that are absent, or all that have no value."""
-    absent = [keyword for keyword in keywords if tag_key(keyword) not in details]
-    if absent:
-        faults = tuple(Fault(keyword, "is needed") for keyword in absent)
-        return Refused(RefusalCode.MISSING_ATTRIBUTE, faults)
-    empty = tuple(Fault(keyword, "needs a value") for keyword in keywords if first(details, keyword) is None)
-    return Refused(RefusalCode.MISSING_VALUE, empty) if empty else None
 
 
 def _selected(attributes: DicomJson, asked: list[str]) -> tuple[DicomJson, list[str]]:

@@ -20,9 +20,9 @@ from pynetdicom.dsutils import decode, encode
 from informatics_gateway.dimse.ups_dataset import (
     MAX_DATA_SET_BYTES,
     TRANSFER_SYNTAXES,
-    pydicom_data_set,
     read_data_set,
 )
+from informatics_gateway.dimse.ups_encoding import pydicom_data_set
 from profiles.dicom_json import DicomJson, element, first, items, merged, tag_key, text, values
 from profiles.ups.dataset import MAX_DEPTH, read_dataset
 from task_manager.outcome import RefusalCode, Refused
