@@ -182,6 +182,7 @@ class PushStep:
         self._wake = wake
         self._silent: dict[str, _Silence] = {}
         self._asked: dict[str, RequestedCancel | None] = {}
+        self._news: set[str] = set()
 
     def listen(self) -> None:
         """Hear of events from now on; without any, polling finds out."""
@@ -195,6 +196,7 @@ class PushStep:
         StoreError
             If the database fails.
         """
+        self._news.add(child_uid)
         with self._database.write() as connection:
             parent_uid = subtasks.pushed_parent(connection, child_uid, self._offer.ae_title)
             if parent_uid:
@@ -209,6 +211,7 @@ class PushStep:
         StoreError
             If the database fails.
         """
+        self._news.discard(job.key.removeprefix(_KEY))
         push = self._read(job)
         if push is None:
             return None
@@ -224,6 +227,8 @@ class PushStep:
         self._silent.pop(push.child.child_uid, None)
         if due is None:
             self._asked.pop(push.child.child_uid, None)
+        elif push.child.child_uid in self._news:  # told while we looked: it may have been too early
+            return self._clock()
         return due
 
     def _read(self, job: Job) -> _Push | None:
