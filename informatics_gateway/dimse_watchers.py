@@ -58,6 +58,7 @@ class DimseChannel:
         self._lock = threading.Lock()
         self._named: set[str] = set()
         self._again: set[str] = set()
+        self._known: frozenset[str] = frozenset()
         self._busy: dict[str, threading.Thread] = {}
         self._woken = threading.Event()
         self._ending = threading.Event()
@@ -67,6 +68,10 @@ class DimseChannel:
         """Begin, with what listeners are owed from before."""
         del position
         self._thread.start()
+
+    def is_idle(self) -> bool:
+        """Whether there is no listener; a first one is found within a second."""
+        return not self._known
 
     def tell(self, notices: Sequence[Notice], position: int) -> None:
         """Have those looked at whom the notices name."""
@@ -131,7 +136,10 @@ class DimseChannel:
         with self._lock:
             named, self._named = self._named, set()
         now = self._clock()
-        for listener in self._journal.listeners(Channel.DIMSE):
+        listeners = self._journal.listeners(Channel.DIMSE)
+        before, self._known = self._known, frozenset(one.receiving_ae for one in listeners)
+        named |= self._known - before
+        for listener in listeners:
             waits = listener.due_at is not None and listener.due_at > now
             if not waits and (at_all or listener.due_at is not None or listener.receiving_ae in named):
                 self._serve_aside(listener)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from task_manager.notices import Journal, Notice
 _LOG = logging.getLogger(__name__)
 
 _TICK_S = 0.4
+_PACE_S = 0.01
 _STORE_AWAY_S = 1.0
 
 
@@ -34,6 +36,9 @@ class NoticeChannel(Protocol):
 
     def start(self, position: int) -> None:
         """Begin: what is written after `position` will be told."""
+
+    def is_idle(self) -> bool:
+        """Whether there is nobody to tell now."""
 
     def tell(self, notices: Sequence[Notice], position: int) -> None:
         """Take what was read of the journal, to `position`; returns at once."""
@@ -54,7 +59,8 @@ class NoticeChannel(Protocol):
 class WatcherHub:
     """Reads the journal when woken, else a few times a second, and tells the channels.
 
-    The pause is also the longest that reports of another process on the same SQLite file wait.
+    The pause is also the longest that reports of another process on the same SQLite file wait. What comes
+    while it reads is read together after a moment; while there is nobody to tell, it costs nothing.
 
     Parameters
     ----------
@@ -111,13 +117,21 @@ class WatcherHub:
             channel.stop(self._farewell(audience))
 
     def _run(self) -> None:
+        ticked = time.monotonic()
         while not self._ending.is_set():
             self._woken.wait(_TICK_S)
             self._woken.clear()
+            due = time.monotonic() - ticked >= _TICK_S
             try:
-                self._read()
-                for channel in self._channels:
-                    channel.tick()
+                if not self._is_idle():
+                    self._read()
+                    self._ending.wait(_PACE_S)
+                elif due:
+                    self._pass_over()
+                if due:
+                    ticked = time.monotonic()
+                    for channel in self._channels:
+                        channel.tick()
                 self._failed = False
             except StoreError as error:
                 self._note(error)
@@ -125,6 +139,15 @@ class WatcherHub:
             except Exception as error:  # noqa: BLE001 - the thread must outlive whatever a channel does
                 _LOG.error("watchers failed", extra={"action": "watchers.failed", **facts_of(error)})
                 self._ending.wait(_STORE_AWAY_S)
+
+    def _is_idle(self) -> bool:
+        return all(channel.is_idle() for channel in self._channels)
+
+    def _pass_over(self) -> None:
+        """Go to the end of the journal. Who comes while that is read looks up what is behind it."""
+        latest = self._journal.latest()
+        if self._is_idle():
+            self._position = latest
 
     def _read(self) -> None:
         while True:

@@ -176,6 +176,11 @@ class WebSocketChannel:
         with self._lock:
             self._serving = True
 
+    def is_idle(self) -> bool:
+        """Whether no connection is open."""
+        with self._lock:
+            return not self._connections
+
     def tell(self, notices: Sequence[Notice], position: int) -> None:
         """Queue the notices at the connections they concern."""
         for loop, connections in self._by_loop().items():

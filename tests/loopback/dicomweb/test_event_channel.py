@@ -336,6 +336,7 @@ def test_what_one_replica_writes_the_watchers_of_another_are_told(postgresql_dsn
                         (UID, 1, "IN PROGRESS"),
                         (UID, 3, ""),
                     ]
+            left_at(there, here.journal.latest(), "B")
             here.progress(UID, 60)
             with Watcher(served_here.url("B")) as moved:
                 assert moved.hear(1) == [(UID, 3, "")]

@@ -39,9 +39,13 @@ class Recording:
         self.ticks = 0
         self.farewell: Notice | None = None
         self.fault: Exception | None = None
+        self.idle = False
 
     def start(self, position: int) -> None:
         self.began_at = position
+
+    def is_idle(self) -> bool:
+        return self.idle
 
     def tell(self, notices: Sequence[Notice], position: int) -> None:
         self.notices += notices
@@ -101,6 +105,33 @@ def test_what_was_committed_before_the_end_is_told_before_the_farewell(office: O
     hub.stop()
 
     assert brief(channel.notices) == [(UID, 1, "IN PROGRESS")]
+
+
+def test_while_nobody_listens_the_journal_is_not_read(office: Office) -> None:
+    class Counting(StoredJournal):
+        reads = 0
+
+        def after(self, position: int, *, limit: int = 500) -> tuple[Sequence[Notice], int]:
+            self.reads += 1
+            return super().after(position, limit=limit)
+
+    journal = Counting(office.database, most_pending=10, clock=office.clock)
+    channel = Recording()
+    channel.idle = True
+    hub = WatcherHub(journal, [channel], farewell=going_down)
+    hub.start()
+    office.wakers.append(hub.wake)
+    office.claim(UID)
+    ticks = channel.ticks
+    until(lambda: channel.ticks > ticks + 1, "it does not go on")
+    assert (journal.reads, channel.notices) == (0, [])
+
+    channel.idle = False
+    office.progress(UID, 10)
+    until(lambda: bool(channel.notices), "not told")
+    hub.stop()
+
+    assert brief(channel.notices) == [(UID, 3, "")]
 
 
 def test_much_at_once_is_told_in_parts_and_in_order(office: Office) -> None:
