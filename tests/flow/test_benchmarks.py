@@ -43,6 +43,31 @@ FIGURES = {
 }
 
 
+CONSTANT = "FastAPI, a constant of that size"
+WORKLIST = {
+    *(
+        (f"worklist over HTTP, {store}, 16 connections", name, CONSTANT)
+        for store in ("SQLite", "PostgreSQL")
+        for name in (
+            *("create", "retrieve", "search 50", "claim"),
+            *("update", "update with results", "complete"),
+        )
+    ),
+    *(
+        (f"worklist that grows, {store}, one connection", name, reference)
+        for store in ("SQLite", "PostgreSQL")
+        for name, reference in (
+            ("search 50 that wait, of 600", "the same, of 60"),
+            ("search 50 for one station, of 600", "the same, of 60"),
+            ("search by patient, of 600", "the same, of 60"),
+            ("find and claim, 200 wait", "the same, 10 wait"),
+            ("change sent to event received, 10 watchers", None),
+        )
+    ),
+    *(("two replicas on one PostgreSQL", name, "one process") for name in ("create", "retrieve", "claim")),
+}
+
+
 def start(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "--quick", *options],
@@ -62,25 +87,35 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_quick_run_tells_every_figure(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "expected", "peers"),
+    [
+        pytest.param("studies", FIGURES, {"orthanc", "dcmtk"}, id="studies"),
+        pytest.param("worklist", WORKLIST, {"postgresql"}, id="worklist"),
+    ],
+)
+def test_quick_run_tells_every_figure(
+    part: str, expected: set[tuple[str, str, str | None]], peers: set[str], tmp_path: Path
+) -> None:
     told = tmp_path / "figures.json"
-    process = start("--folder", str(tmp_path), "--json", str(told))
-    table, notes = process.communicate(timeout=180)
+    process = start("--only", part, "--folder", str(tmp_path), "--json", str(told))
+    table, notes = process.communicate(timeout=240)
     assert process.returncode == 0, notes
     content = json.loads(told.read_text(encoding="utf-8"))
     figures = {(f["group"], f["name"], f["reference_name"] or None): f for f in content["figures"]}
-    assert set(figures) == FIGURES
+    assert set(figures) == expected
     for figure in figures.values():
         for measured in (figure["airway"], figure["reference"] or figure["airway"]):
             assert 0 < measured["min"] <= measured["median"] <= measured["max"]
             assert len(measured["values"]) == content["runs"] == 1
         assert (figure["ratio"] is None) == (figure["reference"] is None)
+        assert figure["target"] is None or figure["ratio"] is not None
         assert figure["name"].strip() in table
     machine = content["machine"]
     assert machine["cores"] >= 1
     assert machine["model"]
     assert machine["python"] == sys.version.split()[0]
-    assert set(content["peers"]) == {"orthanc", "dcmtk"}
+    assert set(content["peers"]) == peers
     assert content["command"] in table
     assert list(tmp_path.iterdir()) == [told]
 
