@@ -16,6 +16,7 @@ import httpx
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
+    InvalidMessage,
     InvalidStatus,
     InvalidURI,
     WebSocketException,
@@ -154,9 +155,11 @@ def _opened(connection: Connection, url: str) -> Channel:
             undo.pop_all()
     except InvalidStatus as error:
         raise _refused(target.host, error) from error
+    except (OSError, InvalidMessage) as error:  # before ValueError: a certificate not trusted is both
+        raise UnreachableError(f"{target.host}: {type(error).__name__}") from error
     except (InvalidHandshake, InvalidURI, ValueError) as error:  # no upgrade, or a redirect
         raise NoEventChannelError(400, told="no WebSocket there") from error
-    except (OSError, WebSocketException) as error:
+    except WebSocketException as error:
         raise UnreachableError(f"{target.host}: {type(error).__name__}") from error
     return Channel(url, opened)
 
