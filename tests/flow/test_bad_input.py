@@ -234,9 +234,10 @@ class TestUpsRs:
             (b'{"00741000": 7}', JSON, 400),
             (b"[" * 100_000, JSON, 400),
             (b"[{}]", JSON, 400),
-            (b"<x/>", {"content-type": "application/dicom+xml"}, 415),
+            (b"<x/>", {"content-type": "application/dicom+xml"}, 400),
+            (b"<x/>", {"content-type": "text/xml"}, 415),
         ],
-        ids=["empty", "half", "not-utf-8", "not-an-element", "deep", "no-attributes", "xml"],
+        ids=["empty", "half", "not-utf-8", "not-an-element", "deep", "no-attributes", "xml", "other-xml"],
     )
     def test_a_body_that_is_no_workitem_is_refused(
         self, door: Door, body: bytes, headers: dict[str, str], status: int
