@@ -19,7 +19,7 @@ from informatics_gateway.dimse.requestor import DicomAddress, association
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
 from informatics_gateway.dimse.ups_encoding import pydicom_data_set
 from informatics_gateway.dimse.ups_messages import EVENT, PUSH
-from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
+from task_manager.errors import FinalDeliveryError, RetryableDeliveryError, facts_of
 from task_manager.notices import Notice
 
 _LOG = logging.getLogger(__name__)
@@ -70,11 +70,14 @@ class DimseEventSender:
 
 
 def _report(peer: Any, notice: Notice, message_id: int) -> None:
-    information = pydicom_data_set(orjson.loads(notice.content))
     try:
+        information = pydicom_data_set(orjson.loads(notice.content))
         answer, _ = peer.send_n_event_report(
             information, notice.event_type, PUSH, notice.workitem_uid, msg_id=message_id
         )
+    except ValueError as error:  # what we cannot encode now we never can: no later report must wait for it
+        _LOG.error("event report cannot be sent", extra={"action": "event_scu.failed", **facts_of(error)})
+        return
     except RuntimeError as error:  # the association ended since the last answer
         raise RetryableDeliveryError("the peer ended the association") from error
     if "Status" not in answer:

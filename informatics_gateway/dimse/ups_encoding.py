@@ -9,9 +9,12 @@ from typing import Any
 from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
 
 from informatics_gateway.dimse.ups_dataset import CHARACTER_SET, NAME_GROUPS, UTF_8
 from profiles.dicom_json import DicomJson
+
+_LONGEST_DS = 16
 
 
 def pydicom_data_set(attributes: DicomJson) -> Dataset:
@@ -54,6 +57,8 @@ def _written_value(vr: str, value: Any) -> Any:
         return "=".join(str(value.get(group) or "") for group in NAME_GROUPS).rstrip("=")
     if vr == "AT":
         return int(value, 16)
+    if vr == "DS" and isinstance(value, float) and len(str(value)) > _LONGEST_DS:
+        return format_number_as_ds(value)
     if vr in ("DS", "IS"):
         return str(value)
     return value

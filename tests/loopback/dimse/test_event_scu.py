@@ -172,6 +172,15 @@ def test_statuses(status: int, sent: int, error: type[DeliveryError] | None) -> 
     assert len(heard.reports) == (3 if error is None else 2)
 
 
+def test_what_cannot_be_encoded_does_not_hold_up_the_rest() -> None:
+    port = free_port()
+    broken = notice(1, content={"00741000": {"vr": "AT", "Value": ["no tag"]}})
+    notices = Asked(broken, notice(2))
+    with listener(port) as heard:
+        sender(port).send(AE_TITLE, notices)
+    assert (notices.sent, [report[2] for report in heard.reports]) == (2, ["2.25.2"])
+
+
 def test_a_peer_that_breaks_off_is_for_later() -> None:
     port = free_port()
     notices = Asked(notice(1), notice(2))

@@ -196,6 +196,13 @@ def test_undefined_lengths_and_unknown_vrs_are_read() -> None:
     assert text(found, "ProcedureStepLabel") == "label"
 
 
+def test_numbers_are_written_as_long_as_they_may_be() -> None:
+    sent = pydicom_data_set(element("ProcedureStepProgress", 0.1 + 0.2))
+    again = read(sent)
+    assert len(str(sent.ProcedureStepProgress)) <= 16
+    assert first(again, "ProcedureStepProgress") == pytest.approx(0.3)
+
+
 def test_empty_values_stay_empty() -> None:
     data_set = Dataset()
     data_set.PatientID = ""
