@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from tests.contract.workitems import minimal, performed
 
 ACTOR = Actor(door="dicomweb", name="TESTER", address="127.0.0.1")
 LOCK = "2.25.1"
+PATIENCE_S = 20.0
 DICOM_PEERS = frozenset({"PEER1", "PEER2"})
 
 
@@ -117,6 +120,15 @@ def emptied(database: Database) -> Database:
         else:
             connection.exec_driver_sql(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
     return database
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, with a deadline; `what` is said when it does not come true."""
+    deadline = time.monotonic() + PATIENCE_S
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, what
+        pause.wait(0.01)
 
 
 def must(outcome: Accepted | Refused) -> Accepted:

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,18 +25,7 @@ from informatics_gateway.websocket_watchers import WebSocketChannel
 from profiles.dicom_json import DicomJson
 from profiles.ups.states import GLOBAL_SUBSCRIPTION_UID
 from task_manager.store.journal import going_down
-from tests.watching import Office, state_told
-
-PATIENCE_S = 20.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + PATIENCE_S
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.01)
+from tests.watching import PATIENCE_S, Office, state_told, until
 
 
 @dataclass

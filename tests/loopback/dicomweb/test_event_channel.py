@@ -19,8 +19,8 @@ from task_manager.notices import Channel
 from task_manager.store.database import Database
 from task_manager.store.listening import ReportListener
 from task_manager.workitem.commands import RequestCancel
-from tests.loopback.dicomweb.event_serving import Crowd, Serving, Watcher, serving, until
-from tests.watching import ACTOR, Office, must
+from tests.loopback.dicomweb.event_serving import Crowd, Serving, Watcher, serving
+from tests.watching import ACTOR, Office, must, until
 
 UID, OTHER = "2.25.100", "2.25.200"
 _PROGRESS = "ProcedureStepProgressInformationSequence"

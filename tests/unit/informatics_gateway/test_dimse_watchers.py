@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,18 +21,10 @@ from task_manager.outbox import RetryPolicy
 from task_manager.store.database import Database
 from task_manager.store.journal import going_down
 from tests.contract.workitems import minimal
-from tests.watching import ACTOR, Office, brief, must
+from tests.watching import ACTOR, Office, brief, must, until
 
 UID = "2.25.100"
 SOON = RetryPolicy(first=timedelta(milliseconds=20), most=timedelta(milliseconds=50))
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.01)
 
 
 class Peers:

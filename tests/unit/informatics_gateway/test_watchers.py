@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,17 +14,9 @@ from task_manager.notices import Notice
 from task_manager.store.database import Database
 from task_manager.store.journal import StoredJournal, going_down
 from task_manager.workitem.commands import RequestCancel
-from tests.watching import ACTOR, Office, brief, must
+from tests.watching import ACTOR, Office, brief, must, until
 
 UID = "2.25.100"
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.01)
 
 
 class Recording:

@@ -3,26 +3,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from task_manager.store.database import Database
 from task_manager.store.listening import ReportListener
-from tests.watching import Office
+from tests.watching import Office, until
 
 UID = "2.25.100"
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.01)
 
 
 @pytest.fixture
