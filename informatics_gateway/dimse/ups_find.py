@@ -16,6 +16,7 @@ from profiles.faults import Fault
 from profiles.ups.attributes import TOP_ROWS, by_tag
 from profiles.ups.dataset import entry
 from profiles.ups.matching import is_universal, key_faults, key_vr
+from profiles.ups.states import UPS_SOP_CLASS_UIDS
 from profiles.ups.table import Row
 from task_manager.outcome import RefusalCode, Refused
 
@@ -25,7 +26,10 @@ SUCCESS = 0x0000
 CANCELED = 0xFE00
 
 _TRANSACTION_UID = tag_key("TransactionUID")
-_NO_KEYS = frozenset({tag_key("SpecificCharacterSet"), tag_key("TimezoneOffsetFromUTC")})
+_SOP_CLASS_UID = tag_key("SOPClassUID")
+_NO_KEYS = frozenset(
+    {tag_key("SpecificCharacterSet"), tag_key("TimezoneOffsetFromUTC"), tag_key("QueryRetrieveLevel")}
+)
 _MOMENT = r"\d{4,14}(?:\.\d{1,6})?"
 _RANGE_WITHOUT_OFFSET = re.compile(rf"({_MOMENT})?-({_MOMENT})?", re.ASCII)
 _MOMENT_WITHOUT_OFFSET = re.compile(_MOMENT, re.ASCII)
@@ -63,13 +67,17 @@ def read_find(identifier: DicomJson) -> Find | Refused:
     """The search that an identifier asks for, or every key that makes it none.
 
     A key of zero length is universal: it asks for the attribute. Times without offset are those of Timezone
-    Offset From UTC, if it is given.
+    Offset From UTC, if it is given. Two habits of real clients do no harm: a Query/Retrieve Level, which
+    worklists do not have, and the UID of another UPS class than Push, which every workitem is of (CC.3.1).
     """
     offset = text(identifier, "TimezoneOffsetFromUTC")
     if offset and _OFFSET.fullmatch(offset) is None:
         fault = Fault("TimezoneOffsetFromUTC", "needs an offset such as +0100")
         return Refused(RefusalCode.UNSUPPORTED_MATCHING, (fault,))
     asked = {key: one for key, one in identifier.items() if key not in _NO_KEYS}
+    classes = asked.get(_SOP_CLASS_UID, {}).get("Value") or ()
+    if classes and UPS_SOP_CLASS_UIDS.issuperset(classes):
+        asked[_SOP_CLASS_UID] = {"vr": "UI"}
     unsupported: list[str] = []
     keys = _matchable(asked, TOP_ROWS, offset, unsupported)
     faults = key_faults(keys)

@@ -83,6 +83,12 @@ class TestFind:
         assert answers[-1] == (0x0000, None)
         assert {str(one.SOPInstanceUID)[5:] for _, one in answers if one is not None} == found
 
+    def test_the_habits_of_real_clients_do_no_harm(self, scu: UpsScu) -> None:
+        found = scu.find(keys(SOPClassUID=QUERY, QueryRetrieveLevel="WORKLIST"), model=QUERY)
+        assert [status for status, _ in found] == [0xFF00] * 3 + [0x0000]
+        assert {str(one.SOPClassUID) for _, one in found if one is not None} == {PUSH}
+        assert scu.find(keys(SOPClassUID="1.2.840.10008.1.1"), model=QUERY) == [(0x0000, None)]
+
     def test_sequence_keys_match_and_are_told(self, scu: UpsScu) -> None:
         station, order = keys(CodeValue="PERF1", CodingSchemeDesignator=""), keys(AccessionNumber="A*")
         found = scu.find(keys(ScheduledStationNameCodeSequence=[station], ReferencedRequestSequence=[order]))
