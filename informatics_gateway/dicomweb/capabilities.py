@@ -81,20 +81,21 @@ def _methods(resource: str) -> list[tuple[str, _Element]]:
 
     Only the well-known workitems can be suspended; the template stands for them where it is asked for.
     """
-    found: list[tuple[str, _Element]] = [("", _method(CAPABILITIES))]
+    found: list[tuple[str, _Element]] = [("", _method(CAPABILITIES, ""))]
     for transaction in TRANSACTIONS:
         subscribing = transaction.operation in _SUBSCRIPTION
         targets = [uid for uid in _WELL_KNOWN if subscribing]
         if transaction.operation is not Operation.SUSPEND or transaction.path == resource:
             targets.append("{workitem}")
         for target in targets:
-            found.append((transaction.path.replace("{workitem}", target), _method(transaction)))
+            path = transaction.path.replace("{workitem}", target)
+            found.append((path, _method(transaction, path)))
     served = dict.fromkeys(path for path, method in found if path)
-    found += [(path, _method(CAPABILITIES)) for path in served]
+    found += [(path, _method(CAPABILITIES, path)) for path in served]
     for other in ELSEWHERE:
         request = [_Element("request", {}, _representations(other.takes))] if other.takes else []
         response = _Element("response", {"status": str(other.status)}, _representations(other.answers))
-        given = {"name": other.method, "id": _id(other.name)}
+        given = {"name": other.method, "id": _id(other.name, other.method, other.path)}
         found.append((other.path, _Element("method", given, [*request, response])))
     return found
 
@@ -113,8 +114,7 @@ def _resource(name: str, path: str, methods: Sequence[tuple[str, _Element]]) -> 
     return _Element("resource", {"path": name}, children)
 
 
-def _method(transaction: Transaction) -> _Element:
-    id_ = _id(transaction.name)
+def _method(transaction: Transaction, path: str) -> _Element:
     title = f"{transaction.name} (PS3.18 {transaction.clause})"
     if not transaction.formal:
         title += ", as some clients send it"
@@ -138,13 +138,15 @@ def _method(transaction: Transaction) -> _Element:
     request = [_Element("request", {}, [*params, *taken])] if params or taken else []
     return _Element(
         "method",
-        {"name": transaction.method, "id": id_},
+        {"name": transaction.method, "id": _id(transaction.name, transaction.method, path)},
         [_Element("doc", {"title": title}), *request, *answers],
     )
 
 
-def _id(name: str) -> str:
-    return "".join(letter for letter in name.title() if letter.isalnum())
+def _id(name: str, method: str, path: str) -> str:
+    """An identifier that no other method of the document has (xs:ID)."""
+    where = path.replace("{", "").replace("}", "").replace("/", ".")
+    return f"{name.title().replace(' ', '')}.{method}{where}"
 
 
 def _param(parameter: Parameter) -> _Element:

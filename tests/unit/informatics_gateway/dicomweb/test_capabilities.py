@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -70,6 +71,12 @@ def test_every_transaction_is_told_with_parameters_and_answers() -> None:
         assert (transaction.method, tuple(names)) in told
 
 
+def test_identifiers_are_unique() -> None:
+    ids = [str(one.get("id")) for one in tree().iter(f"{NS}method")]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[A-Za-z][\w.-]*", one) for one in ids)
+
+
 def test_the_other_doors_serve_what_is_told_of_them() -> None:
     served = set()
     for door in (stow_rs.router, wado_rs.router, qido_rs.router):
@@ -112,7 +119,7 @@ def test_the_json_form(web: Web) -> None:
     (root,) = resources["resource"]
     workitems = next(one for one in root["resource"] if one["@path"] == "workitems")
     search = next(one for one in workitems["method"] if one["@name"] == "GET")
-    assert search["@id"] == "Search"
+    assert search["@id"] == "Search.GET.workitems"
     assert {one["@name"] for one in search["request"]["param"]} > {"limit", "offset", "Accept"}
     assert [one["@status"] for one in search["response"]] == ["200", "204", "400 406 414 503"]
 
