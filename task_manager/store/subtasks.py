@@ -86,16 +86,6 @@ def set_subtask_state(connection: Connection, parent_uid: str, child_uid: str, s
     )
 
 
-def has_open_subtask(connection: Connection, parent_uid: str) -> bool:
-    """Whether a workitem waits for a child: then it is not idle, however long nothing is heard of it."""
-    statement = (
-        select(_SUBTASK.c.child_uid)
-        .where(_SUBTASK.c.parent_uid == parent_uid, _SUBTASK.c.state != SubtaskState.DONE.value)
-        .limit(1)
-    )
-    return connection.execute(statement).first() is not None
-
-
 def hasten_pushes(connection: Connection, parent_uid: str, now: datetime) -> None:
     """Let the pushes of a workitem be looked at now: something happened at one end of them."""
     connection.execute(
