@@ -19,6 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ai_apps.ups_rs.client import UpsRsClient, cancel_details
@@ -43,6 +45,7 @@ from profiles.ups.states import FINAL_STATES, GLOBAL_SUBSCRIPTION_UID
 
 _DEFAULT_URL = "http://127.0.0.1:8080/dicom-web"
 _FILE_LIMIT_BYTES = 8 << 20
+_WIDE = 240
 _RETURNED = (
     "ProcedureStepState",
     "InputReadinessState",
@@ -124,10 +127,15 @@ def list_workitems(server: Server, filters: Filters, *, limit: int, as_json: boo
     if not shown:
         OUT.print("No workitem matches." if keys else "The worklist is empty.")
         return
-    table = Table("UID", "State", "Inputs", "Priority", "Task", "Label", "Station", "Progress", box=None)
+    table = Table(box=None)
+    # A UID is there to be copied, whatever the width.
+    longest = max(len(text(workitem, "SOPInstanceUID")) for workitem in shown)
+    table.add_column("UID", no_wrap=True, min_width=longest)
+    for heading in ("State", "Inputs", "Priority", "Task", "Label", "Station", "Progress"):
+        table.add_column(heading)
     for workitem in shown:
-        table.add_row(*_row(workitem))
-    OUT.print(table)
+        table.add_row(*(escape(cell) for cell in _row(workitem)))
+    (OUT if OUT.is_terminal else Console(highlight=False, width=_WIDE)).print(table)
     if len(found) > limit:
         OUT.print(f"There are more; ask for them with --limit {limit * 10}.")
 

@@ -12,6 +12,7 @@ import pytest
 from ai_apps.catalog import catalog
 from ai_apps.manifest import InputRequirements, RunLimits
 from ai_apps.performer.execution import Limits
+from ai_apps.performer.patience import Patience
 from ai_apps.ups_rs.client import UpsRsClient, cancel_details
 from profiles import dicom_json
 from profiles.codes import ASSIGNMENT_REJECTED, Code
@@ -145,6 +146,20 @@ def test_a_cancel_request_ends_the_run(
         after = desk.offer("after")
         wait_for(lambda: desk.state(after) == "COMPLETED")
     assert performing.claims.all() == []
+
+
+def test_a_cancel_request_is_heard_while_inputs_are_fetched(desk: Desk, tmp_path: Path) -> None:
+    patient = Patience(first_s=0.02, longest_s=0.05, total_s=60)
+    one = Performing(desk.doors.base_url, tmp_path / "work", listen=True, patience=patient)
+    desk.archive.refuse = lambda method, path: 503 if path.endswith("/series/1.2.3.4") else 0
+    with one.at_work():
+        wait_for(lambda: is_listening(one))
+        uid = desk.offer()
+        wait_for(lambda: any(path.endswith("/series/1.2.3.4") for _, path in desk.archive.seen))
+        desk.client.request_cancel(uid)
+        wait_for(lambda: desk.state(uid) == "CANCELED")
+    one.connection.close()
+    assert desk.reason(uid)[0] == "110513"
 
 
 def test_a_lost_channel_is_opened_again_and_work_is_found(desk: Desk, performing: Performing) -> None:
