@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many watchers of a worklist over WebSocket, in a process of their own: when did each hear of a change?
 
-``python -m benchmarks.watching COUNT HOST:PORT PREFIX READY`` opens COUNT channels, writes the file READY,
-and on the end of its input prints, for each workitem, the monotonic times at which watchers heard of its
-progress. The clock is that of the machine, so another process may subtract its own times.
+``python -m benchmarks.watching COUNT HOST:PORT PREFIX READY`` opens COUNT channels and writes the file READY.
+Told how many events to wait for, it prints, for each workitem, the monotonic times at which watchers heard of
+its progress. The clock is that of the machine, so another process may subtract its own times.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from conformance.peers.process import wait_until
 
 _PROJECT = Path(__file__).resolve().parents[1]
 _OPEN_S = 60.0
+_HEARD_S = 30.0
+_LOOK_S = 0.02
 _PROGRESS_REPORT = 3
 
 
@@ -35,9 +37,12 @@ class Watchers:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def times(self) -> Mapping[str, Sequence[float]]:
-        """End the process; times in seconds of ``time.monotonic`` by workitem UID, one per watcher."""
-        told, _ = self._process.communicate("", timeout=_OPEN_S)
+    def times(self, wanted: int) -> Mapping[str, Sequence[float]]:
+        """Wait until `wanted` changes were heard of, or too long, and end the process.
+
+        Times in seconds of ``time.monotonic`` by workitem UID, one per change and watcher.
+        """
+        told, _ = self._process.communicate(f"{wanted}\n", timeout=_OPEN_S)
         heard: dict[str, list[float]] = json.loads(told)
         return heard
 
@@ -86,7 +91,10 @@ async def _watch(count: int, address: str, prefix: str, ready: Path) -> dict[str
         if task.done():
             await task
     ready.touch()
-    await loop.run_in_executor(None, sys.stdin.read)
+    wanted = int(await loop.run_in_executor(None, sys.stdin.readline) or 0)
+    deadline = loop.time() + _HEARD_S
+    while sum(map(len, heard.values())) < wanted and loop.time() < deadline:
+        await asyncio.sleep(_LOOK_S)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

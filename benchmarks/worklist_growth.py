@@ -210,8 +210,8 @@ def _watching(airway: ServedAirway, folder: Path, *, runs: int, sizes: WorklistS
                     sent.append(time.monotonic())
                     client.ask("POST", f"{WORKITEMS}/{uid}", progress(change + 1))
                     wait_until(_passed(sent[-1] + _PAUSE_S), "a pause between changes")
-                heard = watchers.times().get(uid, ())
-            wanted = sizes.watchers * sizes.changes
+                wanted = sizes.watchers * sizes.changes
+                heard = watchers.times(wanted).get(uid, ())
             if len(heard) != wanted:
                 raise LoadError(f"{len(heard)} of {wanted} events were received")
             latencies = []
