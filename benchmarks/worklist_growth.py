@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, Sample, milliseconds, sample
 from benchmarks.http_load import LoadError
 from benchmarks.serving import ServedAirway
 from benchmarks.watching import run_watchers, watcher_name
-from benchmarks.workitems import PATIENTS, STATIONS, lock_of, make_workitem, progress, workitem_uid
+from benchmarks.workitems import STATIONS, lock_of, make_workitem, progress, workitem_uid
 from benchmarks.worklist_setup import PREFIX, SEARCH, WORKITEMS, Store, WorklistSizes, serving
 from conformance.peers.process import wait_until
 from profiles.dicom_json import element, merged, tag_key
@@ -39,7 +39,7 @@ def measure_growth(store: Store, folder: Path, *, runs: int, sizes: WorklistSize
     searches = {
         "search 50 that wait": SEARCH,
         "search 50 for one station": f"{SEARCH}&ScheduledStationNameCodeSequence.CodeValue=STATION3",
-        "search by patient": f"{WORKITEMS}?PatientID=P7&limit=50",
+        "search for one patient": f"{WORKITEMS}?PatientID=FILLED7&limit=50",
     }
     with serving(store, folder) as airway:
         database = Database(store.url or f"sqlite:///{folder / 'airway' / 'data' / 'airway.db'}")
@@ -106,7 +106,7 @@ def _fill(database: Database, have: int, want: int) -> int:
                 [
                     made.workitem.attributes,
                     element("SOPInstanceUID", uid),
-                    element("PatientID", f"P{number % PATIENTS}"),
+                    element("PatientID", f"FILLED{number}"),
                     element(
                         "ScheduledStationNameCodeSequence",
                         merged(

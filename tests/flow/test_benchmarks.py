@@ -59,7 +59,7 @@ WORKLIST = {
         for name, reference in (
             ("search 50 that wait, of 600", "the same, of 60"),
             ("search 50 for one station, of 600", "the same, of 60"),
-            ("search by patient, of 600", "the same, of 60"),
+            ("search for one patient, of 600", "the same, of 60"),
             ("find and claim, 200 wait", "the same, 10 wait"),
             ("change sent to event received, 10 watchers", None),
         )
