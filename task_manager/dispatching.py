@@ -94,7 +94,11 @@ class Dispatching:
             self._assignment,
             self._pushing,
         )
-        self.interceptors: tuple[Interceptor, ...] = (verifying.kept, self._assignment.reassigned)
+        self.interceptors: tuple[Interceptor, ...] = (
+            verifying.kept,
+            self._pushing.kept,
+            self._assignment.reassigned,
+        )
 
     def push_step(
         self,

@@ -39,7 +39,7 @@ _AT_A_TIME = 10
 
 def app_of(codes: Mapping[str, Code], attributes: DicomJson) -> str:
     """The app whose code the workitem has; empty if none has it."""
-    code = code_of(attributes, "ScheduledWorkitemCodeSequence")
+    code = code_of(attributes, "ScheduledWorkitemCodeSequence") if codes else None
     if code is None:
         return ""
     return next((app for app, known in codes.items() if known.same_concept(code)), "")

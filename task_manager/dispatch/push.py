@@ -17,6 +17,7 @@ from typing import Protocol
 
 from profiles.codes import ASSIGNMENT_REJECTED, EQUIPMENT_FAILURE, RESOURCE_INADEQUATE
 from profiles.dicom_json import DicomJson, element, merged, text
+from profiles.faults import Fault
 from profiles.uids import derived_uid
 from profiles.ups.context import code_item
 from profiles.ups.states import ProcedureStepState
@@ -32,11 +33,12 @@ from task_manager.dispatch.subtasks import (
 )
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.outbox import Job, JobKind, push_lane
+from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import subtasks, workitems
 from task_manager.store.database import Database
 from task_manager.store.subtasks import Subtask
 from task_manager.transaction import WorklistTransaction
-from task_manager.workitem.commands import Command, Withdraw
+from task_manager.workitem.commands import ChangeState, Command, Withdraw
 from task_manager.workitem.model import RequestedCancel, Workitem
 
 _LOG = logging.getLogger(__name__)
@@ -77,13 +79,16 @@ class Pushing:
 
     def created(self, work: WorklistTransaction, workitem: Workitem) -> None:
         """Plan to push a workitem that is for such a performer."""
-        self.plan(work, workitem.uid)
+        if self._targets:
+            self.plan(work, workitem.uid)
 
     def changed(
         self, work: WorklistTransaction, before: Workitem, after: Workitem, command: Command, actor: Actor
     ) -> None:
         """Plan to push what is assigned now, and let a push see that its workitem has changed."""
         del command, actor
+        if not self._targets:
+            return
         was, is_ = station_of(before.attributes), station_of(after.attributes)
         if self._targets.isdisjoint((was, is_)):
             return
@@ -92,6 +97,27 @@ class Pushing:
             subtasks.hasten_pushes(work.connection, after.uid, work.now)
         if was != is_ or is_ready(after.attributes) != is_ready(before.attributes):
             self.plan(work, after.uid)
+
+    def kept(
+        self, work: WorklistTransaction, workitem: Workitem, command: Command, actor: Actor
+    ) -> Accepted | Refused | None:
+        """The refusal of a claim on a workitem that is pushed: X is the manager's, and Y its performer's.
+
+        Whoever claimed X would do what is being done already. None for anything else.
+        """
+        if (
+            not isinstance(command, ChangeState)
+            or actor == WORKER
+            or workitem.state is not ProcedureStepState.SCHEDULED
+            or command.state != ProcedureStepState.IN_PROGRESS.value
+            or station_of(workitem.attributes) not in self._targets
+        ):
+            return None
+        pushed = [one for one in subtasks.subtasks_of_parent(work.connection, workitem.uid) if one.performer]
+        if all(one.state is SubtaskState.DONE for one in pushed):
+            return None
+        message = "is pushed to its station by the task manager"
+        return Refused(RefusalCode.NOT_AUTHORIZED, (Fault("ScheduledStationNameCodeSequence", message),))
 
     def plan(self, work: WorklistTransaction, uid: str) -> None:
         """Plan to push a workitem to its station, if that is a push performer and has not got it yet."""

@@ -13,7 +13,7 @@ from task_manager.dispatch.leases import replacement_uid
 from task_manager.dispatch.model import PerformerOffer, Style, SubtaskState
 from task_manager.dispatch.subtasks import discontinuation, performed_changes, progress_changes
 from task_manager.dispatching import DispatchSettings
-from task_manager.outcome import Refused
+from task_manager.outcome import RefusalCode, Refused
 from task_manager.store.database import Database
 from task_manager.store.workitems import Origin
 from tests.contract.workitems import code, minimal, performed, progress, request
@@ -160,6 +160,18 @@ def test_a_performer_that_refuses_a_push(database: Database, others: tuple[Perfo
         assert (bed.state(), reason_of(bed.attributes())) == ("CANCELED", "110527")
         assert bed.record().dispatch.attention
     assert bed.children()[0].state is SubtaskState.DONE
+
+
+def test_nobody_else_may_claim_what_is_pushed(database: Database) -> None:
+    bed, far = made(database)
+    bed.create()
+
+    outcome = bed.worklist.change_state(X, "IN PROGRESS", transaction_uid="1.2.9", actor=RIS)
+
+    assert isinstance(outcome, Refused)
+    assert outcome.code is RefusalCode.NOT_AUTHORIZED
+    assert bed.push("FAR") == 1
+    assert far.retrieve(bed.children()[0].child_uid) is not None
 
 
 def test_canceling_x_takes_y_back(database: Database) -> None:
