@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from profiles.codes import Code
 from task_manager.dispatch.assignment import Assignment
 from task_manager.dispatch.model import LeaseLimits, PerformerOffer, Style, Verification
-from task_manager.dispatch.push import Pushing, PushStep, PushTarget
+from task_manager.dispatch.push import PushStep, PushTarget
+from task_manager.dispatch.pushing import Pushing
 from task_manager.dispatch.replacement import Replacement
 from task_manager.dispatch.subtasks import ParentWork
 from task_manager.dispatch.verification import Verifying

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work that is pushed to a performer with a worklist of its own (IHE AIW-I TF-1:50.4.2.3).
 
-X is the workitem here, Y its copy on the performer. :class:`Pushing` plans Y in the transaction that assigns
-X; :class:`PushStep` is what the worker does for it again and again, until Y is final and X says so too. Y's
-UID is derived from X's, so a push that was cut off is found again instead of being made twice.
+X is the workitem here, Y its copy on the performer, planned by ``pushing.py``. :class:`PushStep` is what the
+worker does for it again and again, until Y is final and X says so too. Y's UID is derived from X's, so a push
+that was cut off is found again instead of being made twice.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,13 +17,12 @@ from typing import Protocol
 
 from profiles.codes import ASSIGNMENT_REJECTED, EQUIPMENT_FAILURE, RESOURCE_INADEQUATE
 from profiles.dicom_json import DicomJson, element, merged, text
-from profiles.faults import Fault
-from profiles.uids import derived_uid
 from profiles.ups.context import code_item
 from profiles.ups.states import ProcedureStepState
-from task_manager.actor import WORKER, Actor
-from task_manager.dispatch.assignment import Assignment, is_ready, station_of
-from task_manager.dispatch.model import LeaseLimits, PerformerOffer, Style, SubtaskRole, SubtaskState
+from task_manager.actor import WORKER
+from task_manager.dispatch.assignment import Assignment, station_of
+from task_manager.dispatch.model import LeaseLimits, PerformerOffer, SubtaskState
+from task_manager.dispatch.pushing import PUSH_KEY, Pushing
 from task_manager.dispatch.subtasks import (
     ParentWork,
     discontinuation,
@@ -32,17 +31,15 @@ from task_manager.dispatch.subtasks import (
     request_for_child,
 )
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
-from task_manager.outbox import Job, JobKind, push_lane
-from task_manager.outcome import Accepted, RefusalCode, Refused
+from task_manager.outbox import Job
 from task_manager.store import subtasks, workitems
 from task_manager.store.database import Database
 from task_manager.store.subtasks import Subtask
 from task_manager.transaction import WorklistTransaction
-from task_manager.workitem.commands import ChangeState, Command, Withdraw
+from task_manager.workitem.commands import Withdraw
 from task_manager.workitem.model import RequestedCancel, Workitem
 
 _LOG = logging.getLogger(__name__)
-_KEY = "push:"
 _LONGEST_PAUSE = timedelta(minutes=5)
 _SHARE_OF_SILENCE = 4  # a holder that is alive says so this often within the silence allowed
 
@@ -67,82 +64,6 @@ class PushTarget(Protocol):
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Call `heard` with the UID of each workitem that an event report comes of, from now on."""
-
-
-class Pushing:
-    """Plans what is to be pushed; a :class:`task_manager.transaction.Follower`, after that which assigns."""
-
-    def __init__(self, offers: Sequence[PerformerOffer]) -> None:
-        self._targets = frozenset(
-            offer.ae_title for offer in offers if offer.style is Style.PUSH and offer.url
-        )
-
-    def created(self, work: WorklistTransaction, workitem: Workitem) -> None:
-        """Plan to push a workitem that is for such a performer."""
-        if self._targets:
-            self.plan(work, workitem.uid)
-
-    def changed(
-        self, work: WorklistTransaction, before: Workitem, after: Workitem, command: Command, actor: Actor
-    ) -> None:
-        """Plan to push what is assigned now, and let a push see that its workitem has changed."""
-        del command, actor
-        if not self._targets:
-            return
-        was, is_ = station_of(before.attributes), station_of(after.attributes)
-        if self._targets.isdisjoint((was, is_)):
-            return
-        ended = after.is_final and not before.is_final
-        if was != is_ or ended or after.cancel_requested != before.cancel_requested:
-            subtasks.hasten_pushes(work.connection, after.uid, work.now)
-        if was != is_ or is_ready(after.attributes) != is_ready(before.attributes):
-            self.plan(work, after.uid)
-
-    def kept(
-        self, work: WorklistTransaction, workitem: Workitem, command: Command, actor: Actor
-    ) -> Accepted | Refused | None:
-        """The refusal of a claim on a workitem that is pushed: X is the manager's, and Y its performer's.
-
-        Whoever claimed X would do what is being done already. None for anything else.
-        """
-        if (
-            not isinstance(command, ChangeState)
-            or actor == WORKER
-            or workitem.state is not ProcedureStepState.SCHEDULED
-            or command.state != ProcedureStepState.IN_PROGRESS.value
-            or station_of(workitem.attributes) not in self._targets
-        ):
-            return None
-        pushed = [one for one in subtasks.subtasks_of_parent(work.connection, workitem.uid) if one.performer]
-        if all(one.state is SubtaskState.DONE for one in pushed):
-            return None
-        message = "is pushed to its station by the task manager"
-        return Refused(RefusalCode.NOT_AUTHORIZED, (Fault("ScheduledStationNameCodeSequence", message),))
-
-    def plan(self, work: WorklistTransaction, uid: str) -> None:
-        """Plan to push a workitem to its station, if that is a push performer and has not got it yet."""
-        workitem = work.get(uid)  # followers before this one may have changed it
-        if workitem is None or workitem.state is not ProcedureStepState.SCHEDULED:
-            return
-        station = station_of(workitem.attributes)
-        if station not in self._targets or not is_ready(workitem.attributes):
-            return
-        pushed = [one for one in subtasks.subtasks_of_parent(work.connection, uid) if one.performer]
-        if pushed and pushed[-1].performer == station and pushed[-1].state is not SubtaskState.DONE:
-            return
-        child_uid = derived_uid("pushed", uid, station, str(len(pushed) + 1))
-        subtasks.add_subtask(
-            work.connection,
-            Subtask(
-                parent_uid=uid,
-                child_uid=child_uid,
-                role=SubtaskRole.PUSHED,
-                performer=station,
-                state=SubtaskState.PLANNED,
-                created_at=work.now,
-            ),
-        )
-        work.plan(key=f"{_KEY}{child_uid}", lane=push_lane(station), kind=JobKind.PUSH, workitem_uid=uid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +158,7 @@ class PushStep:
         StoreError
             If the database fails.
         """
-        self._news.discard(job.key.removeprefix(_KEY))
+        self._news.discard(job.key.removeprefix(PUSH_KEY))
         push = self._read(job)
         if push is None:
             return None
@@ -259,7 +180,7 @@ class PushStep:
 
     def _read(self, job: Job) -> _Push | None:
         """The push of a job; None when it is over."""
-        child_uid = job.key.removeprefix(_KEY)
+        child_uid = job.key.removeprefix(PUSH_KEY)
         with self._database.read() as connection:
             record = workitems.record_by_uid(connection, job.workitem_uid)
             pushed = [
