@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is to be pushed to performers with worklists of their own, planned in the transaction that assigns it.
 
-Nothing is sent here: a job is written, and ``push.py`` does it. Until then, and while it is pushed, a workitem
+Nothing is sent here: a job is written, and ``push.py`` does it. Meanwhile a workitem
 is kept from being claimed by others.
 """
 
