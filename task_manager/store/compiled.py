@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,37 +41,50 @@ class Statement:
 
     def __init__(self, build: Callable[[str], Executable]) -> None:
         self._build = build
-        self._compiled: dict[str, tuple[str, Sequence[str] | None]] = {}
+        self._compiled: dict[str, _Compiled] = {}
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it once; rows have named columns."""
-        sql, order = self._for(connection)
-        given: Any = values if order is None else tuple(values[name] for name in order)
-        return connection.exec_driver_sql(sql, given)
+        compiled = self._for(connection)
+        return connection.exec_driver_sql(compiled.sql, compiled.given(values))
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run a SELECT; all its rows as the driver gives them, which costs a tenth."""
-        sql, order = self._for(connection)
-        given: Any = values if order is None else tuple(values[name] for name in order)
-        return fetch(connection, sql, given)
+        compiled = self._for(connection)
+        return fetch(connection, compiled.sql, compiled.given(values))
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a change for each of `rows`; nothing for none."""
         if not rows:
             return
-        sql, order = self._for(connection)
-        given: Any = list(rows) if order is None else [tuple(row[name] for name in order) for row in rows]
-        with _cursor(connection, sql) as cursor:
-            cursor.executemany(sql, given)
+        compiled = self._for(connection)
+        with _cursor(connection, compiled.sql) as cursor:
+            cursor.executemany(compiled.sql, [compiled.given(row) for row in rows])
 
-    def _for(self, connection: Connection) -> tuple[str, Sequence[str] | None]:
+    def _for(self, connection: Connection) -> _Compiled:
         dialect = connection.dialect
         known = self._compiled.get(dialect.name)
         if known is None:
-            compiled: Any = self._build(dialect.name).compile(dialect=dialect)  # type: ignore[attr-defined]
-            known = (str(compiled), tuple(compiled.positiontup) if compiled.positional else None)
-            self._compiled[dialect.name] = known
+            made: Any = self._build(dialect.name).compile(dialect=dialect)  # type: ignore[attr-defined]
+            known = self._compiled[dialect.name] = _Compiled(
+                sql=str(made),
+                order=tuple(made.positiontup) if made.positional else None,
+                literals={name: value for name, value in made.params.items() if value is not None},
+            )
         return known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compiled:
+    """`order` names the values where the driver takes them by position; `literals` are the statement's own."""
+
+    sql: str
+    order: tuple[str, ...] | None
+    literals: Mapping[str, Any]
+
+    def given(self, values: Mapping[str, Any]) -> Any:
+        whole = {**self.literals, **values} if self.literals else values
+        return whole if self.order is None else tuple([whole[name] for name in self.order])
 
 
 def fetch(connection: Connection, sql: str, values: Any) -> list[tuple[Any, ...]]:
@@ -91,8 +105,6 @@ def _cursor(connection: Connection, sql: str) -> Iterator[Any]:
         yield cursor
     except errors.Error as error:
         broken = dialect.is_disconnect(error, None, cursor)
-        raise DBAPIError.instance(
-            sql, None, error, errors.Error, True, broken, dialect
-        ) from error
+        raise DBAPIError.instance(sql, None, error, errors.Error, True, broken, dialect) from error
     finally:
         cursor.close()

@@ -7,20 +7,24 @@ Worklist order: HIGH priority first, then scheduled start, then arrival. Takes a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, case, collate, func, select
+from sqlalchemy import Connection, bindparam, case, collate, func, select
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.matching import matches
 from profiles.ups.returning import always_returned, search_result
 from task_manager.ports import MOST_COUNTED, SearchPage, WorkitemQuery
+from task_manager.store.compiled import Statement
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import SEVERAL, narrowing
 
 _WORKITEM = METADATA.tables["workitem"]
 _READ_AT_ONCE = 200
+_OLDER_ATTRIBUTES = case((_WORKITEM.c.summary == "", _WORKITEM.c.attributes), else_="")
+"""Attributes where a row of the first release has no summary."""
 
 
 def search_page(connection: Connection, query: WorkitemQuery) -> SearchPage:
@@ -34,19 +38,47 @@ def search_page(connection: Connection, query: WorkitemQuery) -> SearchPage:
     return _examined_page(connection, query, narrowed.equal, exact=narrowed.exact)
 
 
+@lru_cache(maxsize=512)
+def _page_statement(columns: tuple[str, ...], whole: bool) -> Statement:
+    """A page of the workitems that have one value in each of `columns`; made once for each kind of search."""
+    content = [_WORKITEM.c.summary, _WORKITEM.c.attributes if whole else _OLDER_ATTRIBUTES]
+    return Statement(
+        lambda dialect: (
+            _in_order(
+                select(*content).where(*(_WORKITEM.c[name] == bindparam(f"of_{name}") for name in columns)),
+                dialect,
+            )
+            .limit(bindparam("most"))
+            .offset(bindparam("skipped"))
+        )
+    )
+
+
+@lru_cache(maxsize=512)
+def _count_statement(columns: tuple[str, ...]) -> Statement:
+    """How many have one value in each of `columns`, counted to a bound."""
+    inner = (
+        select(_WORKITEM.c.uid)
+        .where(*(_WORKITEM.c[name] == bindparam(f"of_{name}") for name in columns))
+        .limit(bindparam("most"))
+        .subquery()
+    )
+    return Statement(lambda _: select(func.count()).select_from(inner))
+
+
 def _decided_page(
     connection: Connection, query: WorkitemQuery, equal: Mapping[str, Sequence[str | int]]
 ) -> SearchPage:
-    statement = _candidates(connection, equal).limit(query.limit).offset(query.offset)
-    results = tuple(
-        _result(row.summary, row.attributes, query.returned)
-        for row in connection.execute(statement.add_columns(*_content(query)))
+    columns = tuple(equal)
+    wanted = {f"of_{name}": values[0] for name, values in equal.items()}
+    rows = _page_statement(columns, _needs_attributes(query)).rows(
+        connection, {**wanted, "most": query.limit, "skipped": query.offset}
     )
+    results = tuple(_result(summary, attributes, query.returned) for summary, attributes in rows)
     remaining = 0
     if len(results) == query.limit:
-        counted = query.offset + query.limit + MOST_COUNTED
-        inner = select(_WORKITEM.c.uid).where(*_conditions(equal)).limit(counted).subquery()
-        total = connection.execute(select(func.count()).select_from(inner)).scalar_one()
+        to = query.offset + query.limit + MOST_COUNTED
+        [[total]] = _count_statement(columns).rows(connection, {**wanted, "most": to})
         remaining = max(0, total - query.offset - query.limit)
     return SearchPage(results=results, remaining=remaining)
 
@@ -92,11 +124,15 @@ def _streamed(
 
 
 def _candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> Any:
-    return (
-        select(_WORKITEM.c.uid)
-        .where(*_conditions(equal))
-        .order_by(_WORKITEM.c.priority_rank, _WORKITEM.c.scheduled_start, _WORKITEM.c.created_at)
-        .order_by(collate(_WORKITEM.c.uid, "BINARY" if connection.dialect.name == "sqlite" else "C"))
+    return _in_order(select(_WORKITEM.c.uid).where(*_conditions(equal)), connection.dialect.name)
+
+
+def _in_order(statement: Any, dialect: str) -> Any:
+    return statement.order_by(
+        _WORKITEM.c.priority_rank,
+        _WORKITEM.c.scheduled_start,
+        _WORKITEM.c.created_at,
+        collate(_WORKITEM.c.uid, "BINARY" if dialect == "sqlite" else "C"),
     )
 
 
@@ -107,16 +143,9 @@ def _conditions(equal: Mapping[str, Sequence[str | int]]) -> list[Any]:
     ]
 
 
-def _content(query: WorkitemQuery) -> list[Any]:
-    """The texts that the answer needs: summaries alone where they hold all that is wanted."""
-    if query.returned is not None and query.returned <= always_returned():
-        return [_WORKITEM.c.summary, func.coalesce(_older_attributes(), "").label("attributes")]
-    return [_WORKITEM.c.summary, _WORKITEM.c.attributes]
-
-
-def _older_attributes() -> Any:
-    """Attributes of rows of the first release, which have no summary."""
-    return case((_WORKITEM.c.summary == "", _WORKITEM.c.attributes), else_="")
+def _needs_attributes(query: WorkitemQuery) -> bool:
+    """Whether summaries do not hold all that is wanted."""
+    return query.returned is None or not query.returned <= always_returned()
 
 
 def _result(summary: str, attributes: str, returned: frozenset[str] | None) -> bytes:
