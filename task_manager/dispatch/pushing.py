@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is to be pushed to performers with their own worklists, planned in the transaction that assigns it.
 
-Nothing is sent here: a job is written, and ``push.py`` does it. Meanwhile a workitem is kept from being claimed
-by others.
+Nothing is sent here: a job is written, and ``push.py`` does it. Meanwhile a workitem is kept from being
+claimed by others.
 """
 
 from __future__ import annotations
