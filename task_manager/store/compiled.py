@@ -76,7 +76,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compiled:
-    """`order` names the values where the driver takes them by position; `literals` are the statement's own."""
+    """`order`: names of values taken by position; `literals`: values of the statement itself."""
 
     sql: str
     order: tuple[str, ...] | None

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, case, collate, func, select
+from sqlalchemy import Connection, bindparam, case, collate, func, literal_column, select
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.matching import matches
@@ -23,6 +23,9 @@ from task_manager.workitem.columns import SEVERAL, narrowing
 
 _WORKITEM = METADATA.tables["workitem"]
 _READ_AT_ONCE = 200
+_SPARSE = frozenset({"station_class", "organization"})
+"""Columns whose index holds only rows with a value: a statement has to say that it wants one."""
+
 _OLDER_ATTRIBUTES = case((_WORKITEM.c.summary == "", _WORKITEM.c.attributes), else_="")
 """Attributes where a row of the first release has no summary."""
 
@@ -32,10 +35,30 @@ def search_page(connection: Connection, query: WorkitemQuery) -> SearchPage:
     if query.limit <= 0:
         return SearchPage(results=(), remaining=0)
     narrowed = narrowing(query.matching)
-    decided = narrowed.exact and not any(SEVERAL in values for values in narrowed.equal.values())
-    if decided:
+    if narrowed.exact and not _some_have_several(connection, narrowed.equal):
         return _decided_page(connection, query, narrowed.equal)
     return _examined_page(connection, query, narrowed.equal, exact=narrowed.exact)
+
+
+def _some_have_several(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> bool:
+    """Whether there are candidates with several items, which columns cannot decide; mostly there are none."""
+    doubtful = [name for name, values in equal.items() if SEVERAL in values]
+    certain = {name: values[0] for name, values in equal.items() if name not in doubtful}
+    for name in doubtful:
+        wanted = {f"of_{column}": value for column, value in {**certain, name: SEVERAL}.items()}
+        if _any_statement((*certain, name)).rows(connection, wanted):
+            return True
+    return False
+
+
+def _equal(columns: Sequence[str]) -> list[Any]:
+    conditions = [_WORKITEM.c[name] == bindparam(f"of_{name}") for name in columns]
+    return [*conditions, *(_WORKITEM.c[name] != literal_column("''") for name in columns if name in _SPARSE)]
+
+
+@lru_cache(maxsize=512)
+def _any_statement(columns: tuple[str, ...]) -> Statement:
+    return Statement(lambda _: select(_WORKITEM.c.uid).where(*_equal(columns)).limit(literal_column("1")))
 
 
 @lru_cache(maxsize=512)
@@ -45,7 +68,7 @@ def _page_statement(columns: tuple[str, ...], whole: bool) -> Statement:
     return Statement(
         lambda dialect: (
             _in_order(
-                select(*content).where(*(_WORKITEM.c[name] == bindparam(f"of_{name}") for name in columns)),
+                select(*content).where(*_equal(columns)),
                 dialect,
             )
             .limit(bindparam("most"))
@@ -57,12 +80,7 @@ def _page_statement(columns: tuple[str, ...], whole: bool) -> Statement:
 @lru_cache(maxsize=512)
 def _count_statement(columns: tuple[str, ...]) -> Statement:
     """How many have one value in each of `columns`, counted to a bound."""
-    inner = (
-        select(_WORKITEM.c.uid)
-        .where(*(_WORKITEM.c[name] == bindparam(f"of_{name}") for name in columns))
-        .limit(bindparam("most"))
-        .subquery()
-    )
+    inner = select(_WORKITEM.c.uid).where(*_equal(columns)).limit(bindparam("most")).subquery()
     return Statement(lambda _: select(func.count()).select_from(inner))
 
 

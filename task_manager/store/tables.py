@@ -181,6 +181,9 @@ class ExplanationRow(Table, table=True):
     evaluated_at: datetime = Field(sa_column=_time())
 
 
+_WORKLIST_ORDER = ("priority_rank", "scheduled_start", "created_at")
+
+
 class WorkitemRow(Table, table=True):
     """A workitem: DICOM JSON as text, searched values as columns. `version` guards every change.
 
@@ -195,6 +198,8 @@ class WorkitemRow(Table, table=True):
         Index("workitem_state", "state", "priority_rank", "scheduled_start", "created_at", "uid"),
         Index("workitem_station", "station_name", "state", "priority_rank", "scheduled_start", "created_at"),
         Index("workitem_sorted", "priority_rank", "scheduled_start", "created_at", "uid"),
+        _some("workitem_class", "station_class", "state", *_WORKLIST_ORDER, where="station_class <> ''"),
+        _some("workitem_organization", "organization", "state", *_WORKLIST_ORDER, where="organization <> ''"),
         _some("workitem_lease", "lease_until", where="lease_until IS NOT NULL"),
         _some("workitem_expiry", "expires_at", where="expires_at IS NOT NULL AND state = 'SCHEDULED'"),
         _some("workitem_unavailable", "created_at", where="readiness = 'UNAVAILABLE'"),

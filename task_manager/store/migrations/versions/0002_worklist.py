@@ -20,11 +20,13 @@ _INDEXES = {
     "workitem_sorted": [*_ORDER, "uid"],
 }
 _PARTIAL = {
-    "workitem_lease": ("lease_until", "lease_until IS NOT NULL"),
-    "workitem_expiry": ("expires_at", "expires_at IS NOT NULL AND state = 'SCHEDULED'"),
-    "workitem_unavailable": ("created_at", "readiness = 'UNAVAILABLE'"),
-    "workitem_final": ("final_at", "final_at IS NOT NULL"),
-    "workitem_attention": ("modified_at", "attention <> ''"),
+    "workitem_class": (["station_class", "state", *_ORDER], "station_class <> ''"),
+    "workitem_organization": (["organization", "state", *_ORDER], "organization <> ''"),
+    "workitem_lease": (["lease_until"], "lease_until IS NOT NULL"),
+    "workitem_expiry": (["expires_at"], "expires_at IS NOT NULL AND state = 'SCHEDULED'"),
+    "workitem_unavailable": (["created_at"], "readiness = 'UNAVAILABLE'"),
+    "workitem_final": (["final_at"], "final_at IS NOT NULL"),
+    "workitem_attention": (["modified_at"], "attention <> ''"),
 }
 
 
@@ -41,9 +43,9 @@ def upgrade() -> None:
         op.add_column("workitem", sa.Column(name, sa.String(length=27), nullable=True))
     for name, columns in _INDEXES.items():
         op.create_index(name, "workitem", columns, unique=False)
-    for name, (column, condition) in _PARTIAL.items():
+    for name, (columns, condition) in _PARTIAL.items():
         where = sa.text(condition)
-        op.create_index(name, "workitem", [column], unique=False, sqlite_where=where, postgresql_where=where)
+        op.create_index(name, "workitem", columns, unique=False, sqlite_where=where, postgresql_where=where)
     op.execute("UPDATE workitem SET final_at = modified_at WHERE state IN ('COMPLETED', 'CANCELED')")
     op.execute(
         "UPDATE workitem SET claimed_at = modified_at, heard_at = modified_at WHERE state = 'IN PROGRESS'"
