@@ -47,7 +47,7 @@ class StoreError(AirwayError):
 
 
 class ConflictError(StoreError):
-    """Another transaction wrote the same key first; nothing of this one was committed."""
+    """Another transaction was first, or in the way; nothing of this one was committed: do it again."""
 
 
 class DeliveryError(AirwayError):

@@ -19,12 +19,14 @@ from task_manager.actor import Actor
 from task_manager.errors import ConflictError, StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
-from task_manager.store import jobs, orders, studies, workitems
-from task_manager.store.database import Connection, Database
+from task_manager.store import orders, studies, workitems
+from task_manager.store.database import Database
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import read_header
 from task_manager.study.model import Instance, InstanceHeader, Study
+from task_manager.transaction import WorklistTransaction
+from task_manager.workitem.commands import RequestCancel
 from task_manager.worklist import StoredWorklist
 
 _LOG = logging.getLogger(__name__)
@@ -39,8 +41,6 @@ class Intake:
     ----------
     quiet_period
         How long no image must arrive before a study counts as complete.
-    sinks
-        Names of the event repositories to tell.
     clock
         Gives aware UTC time.
     wake
@@ -54,7 +54,6 @@ class Intake:
         worklist: StoredWorklist,
         *,
         quiet_period: timedelta,
-        sinks: Sequence[str],
         clock: Callable[[], datetime],
         wake: Callable[[], None],
     ) -> None:
@@ -62,7 +61,6 @@ class Intake:
         self._objects = objects
         self._worklist = worklist
         self._quiet_period = quiet_period
-        self._sinks = tuple(sinks)
         self._clock = clock
         self._wake = wake
 
@@ -142,62 +140,69 @@ class Intake:
         self, received: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor
     ) -> Accepted | Refused:
         """Commit all orders of one message, or none; the same message again changes nothing."""
+        for _ in range(_TRIES):
+            try:
+                outcome = self._record_orders(received, key, raw, actor)
+            except ConflictError:  # the same message on another connection, or work on the same order
+                continue
+            if isinstance(outcome, Accepted) and not outcome.warnings:
+                self._wake()
+                extra = {"action": "order.received", "orders": len(received)}
+                _LOG.info("order message committed", extra=extra)
+            return outcome
+        raise StoreError("orders could not be recorded: others keep changing the same")
+
+    def _record_orders(
+        self, received: Sequence[Order], key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
         now = self._clock()
-        try:
-            with self._database.write() as connection:
-                before = orders.known_message(connection, key)
-                if before is not None:
-                    return _repeated(before, raw, key)
-                keys = [orders.known_order_key(connection, order) for order in received]
-                faults = tuple(
-                    Fault(f"ORC[{index}]-2", "no such order to change or cancel")
-                    for index, (order, known) in enumerate(zip(received, keys, strict=True))
-                    if known is None and order.control is not OrderControl.NEW
-                )
-                if faults:
-                    return Refused(RefusalCode.UNKNOWN_ORDER, faults)
-                orders.add_message(connection, key, raw, now)
+        with self._database.write() as connection:
+            before = orders.known_message(connection, key)
+            if before is not None:
+                return _repeated(before, raw, key)
+            keys = [orders.known_order_key(connection, order) for order in received]
+            faults = tuple(
+                Fault(f"ORC[{index}]-2", "no such order to change or cancel")
+                for index, (order, known) in enumerate(zip(received, keys, strict=True))
+                if known is None and order.control is not OrderControl.NEW
+            )
+            if faults:
+                return Refused(RefusalCode.UNKNOWN_ORDER, faults)
+            orders.add_message(connection, key, raw, now)
+            with self._worklist.within(connection, now) as work:
                 for order, known in zip(received, keys, strict=True):
-                    self._apply_order(connection, order, known or orders.order_key(order), key, actor, now)
-        except ConflictError:  # the same message on another connection just now
-            with self._database.read() as connection:
-                return _repeated(orders.known_message(connection, key) or b"", raw, key)
-        self._wake()
-        _LOG.info("order message committed", extra={"action": "order.received", "orders": len(received)})
+                    self._apply_order(work, order, known or orders.order_key(order), key, actor)
         return Accepted(uid=key.control_id)
 
     def _apply_order(
-        self,
-        connection: Connection,
-        order: Order,
-        order_key: str,
-        key: MessageKey,
-        actor: Actor,
-        now: datetime,
+        self, work: WorklistTransaction, order: Order, order_key: str, key: MessageKey, actor: Actor
     ) -> None:
+        connection, now = work.connection, work.now
         canceling = order.control in _CANCELING
         if canceling:
             orders.revoke_order(connection, order_key, now)
-            for uid in workitems.workitems_of_order(connection, order_key):
-                self._worklist.cancel_unstarted(
-                    connection, uid, reason="order canceled", actor=actor, now=now
-                )
+            caused = workitems.workitems_of_order(connection, order_key)
+            work.hold(caused)
+            for uid in caused:  # a running one is only told of the wish
+                details = dicom_json.element("ReasonForCancellation", "order canceled")
+                work.apply(uid, RequestCancel(details=details), actor=actor)
         else:
             orders.put_order(connection, order, order_key, status=orders.OrderStatus.ACTIVE, now=now)
             studies.look_again(connection, order, now)
-        event = OperationalEvent(
-            key=f"order:{key.sending_application}:{key.sending_facility}:{key.control_id}:{order_key}",
-            type=EventType.EXAM_CANCELLED if canceling else EventType.ORDER_RECEIVED,
-            occurred_at=now,
-            machine=actor.called or "AIRWAY",
-            function=f"from {actor.name}" if actor.name else "",
-            patient_id=order.patient_id,
-            issuer_of_patient_id=order.issuer_of_patient_id,
-            study_instance_uid=order.study_instance_uid,
-            accession_number=order.accession_number,
-            order_number=order.placer_order_number or order.filler_order_number,
+        work.record(
+            OperationalEvent(
+                key=f"order:{key.sending_application}:{key.sending_facility}:{key.control_id}:{order_key}",
+                type=EventType.EXAM_CANCELLED if canceling else EventType.ORDER_RECEIVED,
+                occurred_at=now,
+                machine=actor.called or "AIRWAY",
+                function=f"from {actor.name}" if actor.name else "",
+                patient_id=order.patient_id,
+                issuer_of_patient_id=order.issuer_of_patient_id,
+                study_instance_uid=order.study_instance_uid,
+                accession_number=order.accession_number,
+                order_number=order.placer_order_number or order.filler_order_number,
+            )
         )
-        jobs.record_event(connection, event, self._sinks, now)
 
     def _record(
         self,

@@ -205,7 +205,6 @@ class Service:
             objects,
             self.worklist,
             quiet_period=settings.quiet_period,
-            sinks=settings.event_sinks,
             clock=clock,
             wake=self._inputs_came,
         )

@@ -179,15 +179,15 @@ class StoredSubscriptions:
         event = SubscriptionEvent.ITEM_WITH_LOCK if locked else SubscriptionEvent.ITEM_WITHOUT_LOCK
         now = self._clock()
         with self._database.write() as connection:
-            lock_journal(connection)
-            workitem = workitems.workitem_by_uid(connection, uid)
-            if workitem is None:
+            record = workitems.record_by_uid(connection, uid, lock=True)  # in the order of all who write
+            if record is None:
                 return _unknown(connection, uid)
+            lock_journal(connection)
             cell = SUBSCRIPTIONS[event][subscriptions.state_of(connection, uid, receiving_ae)]
             ensure_listener(connection, receiving_ae, channel, now)
             subscriptions.put_state(connection, uid, receiving_ae, cell.state)
             if cell.initial_event:
-                _tell(connection, _initial_reports(workitem), receiving_ae, actor, now)
+                _tell(connection, _initial_reports(record.workitem), receiving_ae, actor, now)
         self._wake()
         return None
 

@@ -15,18 +15,16 @@ from datetime import datetime
 
 import orjson
 
-from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
 from task_manager.actor import Actor
 from task_manager.dispatch.model import LeaseLimits
-from task_manager.errors import ConflictError
+from task_manager.errors import ConflictError, StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.ports import SearchPage, WorkitemQuery
 from task_manager.store import searching, workitems
 from task_manager.store.batching import Batches
 from task_manager.store.database import Connection, Database
-from task_manager.store.workitems import Dispatch, Origin
 from task_manager.transaction import Follower, Interceptor, WorklistTransaction
 from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 
@@ -70,8 +68,12 @@ class StoredWorklist:
         self._sinks = tuple(sinks)
         self._clock = clock
         self._wake = wake
-        self._writes: Batches[_Asked, Accepted | Refused] = Batches(self._write, name="worklist-writes")
-        self._reads: Batches[str, bytes | Refused] = Batches(self._read, name="worklist-reads")
+        self._writes: Batches[_Asked, Accepted | Refused] = Batches(
+            self._write, name="worklist-writes", shared=_store_is_away
+        )
+        self._reads: Batches[str, bytes | Refused] = Batches(
+            self._read, name="worklist-reads", shared=_store_is_away
+        )
 
     def submit(self, uid: str, command: Create | Command, *, actor: Actor) -> Future[Accepted | Refused]:
         """Create, Set, Change State or Request Cancel; the answer comes when it is durable."""
@@ -152,28 +154,6 @@ class StoredWorklist:
         yield work
         work.flush()
 
-    def create_within(
-        self,
-        connection: Connection,
-        command: Create,
-        origin: Origin,
-        *,
-        actor: Actor,
-        now: datetime,
-        dispatch: Dispatch | None = None,
-    ) -> Accepted | Refused:
-        """Create a workitem in a transaction of the caller."""
-        with self.within(connection, now) as work:
-            return work.create(command.uid, command.attributes, actor=actor, origin=origin, dispatch=dispatch)
-
-    def cancel_unstarted(
-        self, connection: Connection, uid: str, *, reason: str, actor: Actor, now: datetime
-    ) -> Accepted | Refused:
-        """Request cancellation in a transaction of the caller; a running one is only told of the wish."""
-        details = dicom_json.element("ReasonForCancellation", reason)
-        with self.within(connection, now) as work:
-            return work.apply(uid, RequestCancel(details=details), actor=actor)
-
     def _write(self, asked: Sequence[_Asked]) -> Sequence[Accepted | Refused]:
         """Do what was asked, in the order asked, in one transaction."""
         tries = 1 if len(asked) > 1 else _TRIES_AFTER_CONFLICT
@@ -194,6 +174,10 @@ class StoredWorklist:
                 _missing(connection, uid) if text is None else text
                 for uid, text in zip(uids, found, strict=True)
             ]
+
+
+def _store_is_away(error: Exception) -> bool:
+    return isinstance(error, StoreError) and not isinstance(error, ConflictError)
 
 
 def _done(work: WorklistTransaction, asked: _Asked) -> Accepted | Refused:

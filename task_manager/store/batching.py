@@ -27,12 +27,22 @@ class Batches(Generic[_Asked, _Answer]):
     answer
         Answers a batch, one answer each in the same order. If it raises for a batch of several, each is asked
         again alone, so that one cannot fail the others; it must leave nothing behind when it raises.
+    shared
+        Whether an error is nobody's own: all who asked get it and nothing is asked again. A store that is
+        away would else be waited for once for each, and what it may have committed would be done again.
     name
         Of the thread, which lives while there is work and a few seconds longer.
     """
 
-    def __init__(self, answer: Callable[[Sequence[_Asked]], Sequence[_Answer]], *, name: str) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Sequence[_Asked]], Sequence[_Answer]],
+        *,
+        name: str,
+        shared: Callable[[Exception], bool] = lambda _: False,
+    ) -> None:
         self._answer = answer
+        self._shared = shared
         self._name = name
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
@@ -43,12 +53,11 @@ class Batches(Generic[_Asked, _Answer]):
         """The answer to come."""
         future: Future[_Answer] = Future()
         with self._lock:
-            self._waiting.append((asked, future))
-            if self._running:
-                self._arrived.notify()
-            else:
-                self._running = True
+            if not self._running:
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
+                self._running = True  # only now: a thread that could not be started must not be waited for
+            self._waiting.append((asked, future))
+            self._arrived.notify()
         return future
 
     def _run(self) -> None:
@@ -65,17 +74,22 @@ class Batches(Generic[_Asked, _Answer]):
         return batch
 
     def _settle(self, batch: list[tuple[_Asked, Future[_Answer]]]) -> None:
-        wanted = [one for one in batch if one[1].set_running_or_notify_cancel()]
-        try:
-            answers = self._answer([asked for asked, _ in wanted]) if wanted else ()
-        except Exception:  # noqa: BLE001 - whatever it was: each is asked alone and gets its own error
-            for asked, future in wanted:
-                try:
-                    [answer] = self._answer([asked])
-                except Exception as error:  # noqa: BLE001 - belongs to who asked
+        left = deque(one for one in batch if one[1].set_running_or_notify_cancel())
+        at_once = len(left)
+        while left:
+            part = [left.popleft() for _ in range(at_once)]
+            try:
+                answers = self._answer([asked for asked, _ in part])
+            except Exception as error:  # noqa: BLE001 - whatever it was: it belongs to who asked
+                if self._shared(error):
+                    part += left
+                    left.clear()
+                elif len(part) > 1:
+                    left.extend(part)
+                    at_once = 1
+                    continue
+                for _, future in part:
                     future.set_exception(error)
-                else:
+            else:
+                for (_, future), answer in zip(part, answers, strict=True):
                     future.set_result(answer)
-        else:
-            for (_, future), answer in zip(wanted, answers, strict=True):
-                future.set_result(answer)

@@ -35,6 +35,8 @@ __all__ = ["Connection", "Database"]
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 4_180_112
 _DRIVERS = ("sqlite", "postgresql+psycopg")
+_BEATEN_BY_ANOTHER = frozenset({"40001", "40P01"})
+"""SQLSTATEs of a transaction that PostgreSQL gave up for another's sake: serialization failure, deadlock."""
 # A server that is gone without a word is noticed in seconds, not in hours (libpq's parameters).
 _POSTGRESQL = {
     "connect_timeout": 10,
@@ -100,7 +102,8 @@ class Database:
         Raises
         ------
         ConflictError
-            If another transaction wrote the same key first; nothing was committed.
+            If another transaction wrote the same key first, or each waited for a row of the other; nothing
+            was committed, and it may be done again at once.
         StoreError
             If the database cannot be reached or the disk is full; nothing was committed.
         """
@@ -171,6 +174,8 @@ def _store_errors() -> Iterator[None]:
     except PoolTimeoutError as error:
         raise StoreError("database: no connection became free in time") from error
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _BEATEN_BY_ANOTHER:
+            raise ConflictError("another transaction was in the way") from error
         broken = isinstance(error, OperationalError | InternalError) or type(error) is DatabaseError
         if not (broken or error.connection_invalidated):
             raise
