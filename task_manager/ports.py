@@ -265,11 +265,13 @@ class Deliverer(Protocol):
 class EventSink(Protocol):
     """One event repository: syslog over TLS or UDP, or a file."""
 
-    def send(self, event: OperationalEvent) -> None:
-        """Send one event.
+    def send_all(self, events: Sequence[OperationalEvent]) -> int:
+        """Send events in order; how many were sent before one could not be.
 
         Raises
         ------
         RetryableDeliveryError
-            If the repository cannot be reached.
+            If the repository cannot be reached for the very first.
+        FinalDeliveryError
+            If the very first will never be taken.
         """

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from task_manager.dispatch.push import PushStep
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError, StoreError
@@ -23,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _LEASE = timedelta(minutes=10)
 _LONGEST_WAIT_S = 1.0
 _AFTER_ERROR_S = 1.0
+_BETWEEN_TELLINGS_S = 0.1  # what happens meanwhile is told together
 
 
 class Worker:
@@ -103,6 +105,10 @@ class Worker:
     def claim_tellings(self, lane: str) -> list[Telling]:
         """What an event lane can tell now."""
         return self._service.claim_tellings(lane, worker=self._name, lease=_LEASE)
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for a while, whatever is committed; ends when the worker stops."""
+        self._stopping.wait(seconds)
 
     def release(self, lane: str) -> None:
         """Free what this process has claimed in a lane."""
@@ -215,37 +221,35 @@ class _EventLane:
             self._worker.release(self._lane)
         self._unsettled = True
         claimed = self._worker.claim_tellings(self._lane)
-        told = 0
-        while told < len(claimed) and self._tell(claimed[told]):
-            told += 1
         if claimed:
+            told = self._tell(claimed)
             jobs = [telling.job for telling in claimed]
-            self._service.told(jobs[:told], untried=jobs[told + 1 :])
+            self._service.told(jobs[:told], untried=jobs[told:])
+            if told:
+                self._worker.rest(_BETWEEN_TELLINGS_S)
         self._unsettled = False
-        if told:
-            return 0.0
         return self._worker.seconds_until(self._worker.next_due(self._lane))
 
-    def _tell(self, telling: Telling) -> bool:
-        """Whether it was told; if not, when to try again is written."""
-        job, event = telling.job, telling.event
-        if event is None:
+    def _tell(self, claimed: Sequence[Telling]) -> int:
+        """How many were told; of one that could not be, when to try again is written."""
+        events = [event for event in takewhile(bool, (telling.event for telling in claimed)) if event]
+        job = claimed[0].job
+        extra = {"lane": job.lane}
+        if not events:
             self._service.hold(job, "the event of this job is gone")
-            return False
+            return 0
         try:
-            self._sink.send(event)
+            return self._sink.send_all(events)
         except FinalDeliveryError as error:
             self._service.hold(job, str(error))
-            _LOG.error("event held for a person", extra={"action": "event.held", "lane": job.lane})
+            _LOG.error("event held for a person", extra={"action": "event.held", **extra})
         except (DeliveryError, StoreError) as error:
             self._service.try_later(job, str(error))
-            _LOG.warning("event postponed", extra={"action": "event.postponed", "lane": job.lane})
+            _LOG.warning("event postponed", extra={"action": "event.postponed", **extra})
         except Exception as error:  # noqa: BLE001 - see _deliver
             self._service.try_later(job, f"unexpected {type(error).__name__}")
-            _LOG.exception("event failed unexpectedly", extra={"action": "event.error", "lane": job.lane})
-        else:
-            return True
-        return False
+            _LOG.exception("event failed unexpectedly", extra={"action": "event.error", **extra})
+        return 0
 
 
 def _push(service: Service, step: PushStep) -> Callable[[Job], None]:

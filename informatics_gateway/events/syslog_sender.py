@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from profiles.codes import Code
 from profiles.sole.audit_message import audit_message
 from profiles.sole.events import OperationalEvent
 from profiles.sole.syslog import syslog_message
+from task_manager.errors import DeliveryError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,26 @@ class SyslogSink:
         FinalDeliveryError
             If the event is too large for the transport.
         """
+        self._transport.write(self._message(event))
+
+    def send_all(self, events: Sequence[OperationalEvent]) -> int:
+        """Send events in order; how many were sent before one could not be.
+
+        Raises
+        ------
+        RetryableDeliveryError, FinalDeliveryError
+            As :meth:`send`, for the very first.
+        """
+        for sent, event in enumerate(events):
+            try:
+                self.send(event)
+            except DeliveryError:
+                if not sent:
+                    raise
+                return sent
+        return len(events)
+
+    def _message(self, event: OperationalEvent) -> bytes:
         reporter = self._reporter
         xml = audit_message(
             event,
@@ -80,10 +101,9 @@ class SyslogSink:
             enterprise_site_id=reporter.enterprise_site_id,
             event_id=reporter.event_id,
         )
-        message = syslog_message(
+        return syslog_message(
             event, xml, hostname=reporter.hostname, process_id=reporter.process_id, sent_at=self._clock()
         )
-        self._transport.write(message)
 
     def close(self) -> None:
         """End the connection; a later `send` opens it again."""
@@ -100,4 +120,16 @@ class FileSink(SyslogSink):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(FileTransport(path), reporter, clock=clock)
+        self._file = FileTransport(path)
+        super().__init__(self._file, reporter, clock=clock)
+
+    def send_all(self, events: Sequence[OperationalEvent]) -> int:
+        """Append events with one sync to disk; all or none.
+
+        Raises
+        ------
+        RetryableDeliveryError
+            If the file cannot be written.
+        """
+        self._file.write(*(self._message(event) for event in events))
+        return len(events)

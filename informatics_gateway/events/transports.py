@@ -215,12 +215,12 @@ class FileTransport:
         self._path = path
         self._lock = threading.Lock()
 
-    def write(self, message: bytes) -> None:
-        """Append `message` and a line feed; line feeds inside become spaces.
+    def write(self, *messages: bytes) -> None:
+        """Append each of `messages` and a line feed; line feeds inside become spaces.
 
         A line cut short by a crash or a full disk is closed first, so that it spoils no other.
         """
-        line = message.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
+        lines = b"".join(one.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n" for one in messages)
         with self._lock:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,10 +228,10 @@ class FileTransport:
                 try:
                     size = os.fstat(handle).st_size
                     if size and os.pread(handle, 1, size - 1) != b"\n":
-                        line = b"\n" + line
+                        lines = b"\n" + lines
                     written = 0
-                    while written < len(line):
-                        written += os.write(handle, line[written:])
+                    while written < len(lines):
+                        written += os.write(handle, lines[written:])
                     os.fsync(handle)
                 finally:
                     os.close(handle)

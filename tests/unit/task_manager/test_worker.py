@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,10 +50,11 @@ class BreakingSink:
         self.folder = folder
         self.sent = 0
 
-    def send(self, event: OperationalEvent) -> None:
+    def send_all(self, events: Sequence[OperationalEvent]) -> int:
         if self.sent == 0:
             rename_jobs(self.folder, "job", "job_away")
-        self.sent += 1
+        self.sent += len(events)
+        return len(events)
 
 
 class HangingSink:
@@ -63,9 +64,10 @@ class HangingSink:
         self.entered = threading.Semaphore(0)
         self.let_go = threading.Event()
 
-    def send(self, event: OperationalEvent) -> None:
+    def send_all(self, events: Sequence[OperationalEvent]) -> int:
         self.entered.release()
         self.let_go.wait(20)
+        return len(events)
 
 
 def test_a_job_whose_end_could_not_be_recorded_is_done_again_at_once(
