@@ -71,7 +71,8 @@ class DimseEventSender:
 
 def _report(peer: Any, notice: Notice, message_id: int) -> None:
     try:
-        information = pydicom_data_set(orjson.loads(notice.content))
+        # Without one attribute no data set: an empty one would be announced and never come.
+        information = pydicom_data_set(orjson.loads(notice.content)) or None
         answer, _ = peer.send_n_event_report(
             information, notice.event_type, PUSH, notice.workitem_uid, msg_id=message_id
         )

@@ -172,6 +172,18 @@ def test_statuses(status: int, sent: int, error: type[DeliveryError] | None) -> 
     assert len(heard.reports) == (3 if error is None else 2)
 
 
+def test_a_report_without_information_is_taken() -> None:
+    port = free_port()
+    notices = Asked(notice(1, 5, {}), notice(2))
+    with listener(port) as heard:
+        sender(port).send(AE_TITLE, notices)
+    assert notices.sent == 2
+    assert [(report[0], report[2], len(report[4])) for report in heard.reports] == [
+        (5, "2.25.1", 0),
+        (1, "2.25.2", 2),
+    ]
+
+
 def test_what_cannot_be_encoded_does_not_hold_up_the_rest() -> None:
     port = free_port()
     broken = notice(1, content={"00741000": {"vr": "AT", "Value": ["no tag"]}})
