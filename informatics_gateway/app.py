@@ -177,6 +177,7 @@ class Application:
             clock=utc_now,
             wake=self._wake,
             news=self._tell_news,
+            wake_jobs=self._wake_jobs,
             archives=make_archives(settings),
             new_uid=lambda: f"2.25.{uuid.uuid4().int}",
         )
@@ -310,9 +311,11 @@ class Application:
         if self._worker is not None:
             self._worker.wake()
 
-    def _tell_news(self) -> None:
+    def _wake_jobs(self) -> None:
         if self._worker is not None:
             self._worker.wake_jobs()
+
+    def _tell_news(self) -> None:
         if self._hub is not None:
             self._hub.wake()
 

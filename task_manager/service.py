@@ -103,8 +103,8 @@ class Service:
     ----------
     wake
         Called when a study or an input came: deadlines may be nearer.
-    news
-        Called after commits of the worklist that leave something to do or to tell.
+    news, wake_jobs
+        Called after commits of the worklist that leave something to tell, and something to do.
     archives
         Asked for inputs that are not yet here.
     new_uid
@@ -140,6 +140,7 @@ class Service:
         clock: Callable[[], datetime],
         wake: Callable[[], None] = lambda: None,
         news: Callable[[], None] = lambda: None,
+        wake_jobs: Callable[[], None] = lambda: None,
         archives: Sequence[ArchiveQuery] = (),
         new_uid: Callable[[], str],
     ) -> None:
@@ -160,6 +161,7 @@ class Service:
             sinks=settings.event_sinks,
             clock=clock,
             wake=self._worklist_changed,
+            wake_jobs=wake_jobs,
         )
         self.subscriptions = StoredSubscriptions(
             database,

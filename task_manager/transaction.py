@@ -188,9 +188,18 @@ class WorklistTransaction:
         jobs.plan_job(self.connection, key=key, lane=lane, kind=kind, now=self.now, workitem_uid=workitem_uid)
 
     @property
-    def leaves_news(self) -> bool:
-        """Whether there is something to tell or to do after the commit."""
-        return bool(self._reports or self._events or self._planned)
+    def leaves_reports(self) -> bool:
+        """Whether watchers have to be told something after the commit."""
+        return bool(self._reports)
+
+    @property
+    def leaves_jobs(self) -> bool:
+        """Whether the worker has something to do after the commit."""
+        return bool(self._events or self._planned)
+
+    def hasten_jobs(self) -> None:
+        """Have the worker look after the commit: a follower made jobs due."""
+        self._planned = True
 
     def flush(self) -> None:
         """Write everything; once, at the end."""

@@ -46,8 +46,8 @@ class StoredWorklist:
     ----------
     followers, interceptors, limits, sinks
         See :class:`task_manager.transaction.WorklistTransaction`.
-    wake
-        Called after commits: there may be something to do or to tell.
+    wake, wake_jobs
+        Called after commits that leave something to tell; the second when there are jobs to do.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class StoredWorklist:
         sinks: Sequence[str] = (),
         clock: Callable[[], datetime],
         wake: Callable[[], None],
+        wake_jobs: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._followers = tuple(followers)
@@ -68,6 +69,7 @@ class StoredWorklist:
         self._sinks = tuple(sinks)
         self._clock = clock
         self._wake = wake
+        self._wake_jobs = wake_jobs
         self._writes: Batches[_Asked, Accepted | Refused] = Batches(
             self._write, name="worklist-writes", shared=_store_is_away
         )
@@ -137,7 +139,9 @@ class StoredWorklist:
         """A transaction of its own; durable on return, nothing written if the block raises."""
         with self._database.write() as connection, self.within(connection, self._clock()) as work:
             yield work
-        if work.leaves_news:
+        if work.leaves_jobs:
+            self._wake_jobs()
+        if work.leaves_reports or work.leaves_jobs:
             self._wake()
 
     @contextmanager

@@ -53,6 +53,7 @@ class Pushing:
         ended = after.is_final and not before.is_final
         if was != is_ or ended or after.cancel_requested != before.cancel_requested:
             subtasks.hasten_pushes(work.connection, after.uid, work.now)
+            work.hasten_jobs()
         if was != is_ or is_ready(after.attributes) != is_ready(before.attributes):
             self.plan(work, after.uid)
 

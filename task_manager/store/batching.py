@@ -8,6 +8,7 @@ asked while a batch runs forms the next one; nobody waits for a timer.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 _IDLE_S = 5.0
 _MOST = 64
+_GATHERING_S = 0.0005
 
 
 class Batches(Generic[_Asked, _Answer]):
@@ -48,6 +50,7 @@ class Batches(Generic[_Asked, _Answer]):
         self._arrived = threading.Condition(self._lock)
         self._waiting: deque[tuple[_Asked, Future[_Answer]]] = deque()
         self._running = False
+        self._latest = 0
 
     def ask(self, asked: _Asked) -> Future[_Answer]:
         """The answer to come."""
@@ -65,12 +68,21 @@ class Batches(Generic[_Asked, _Answer]):
             self._settle(batch)
 
     def _next(self) -> list[tuple[_Asked, Future[_Answer]]]:
-        """What waits, up to a bound; nothing when the thread is to end."""
+        """What waits, up to a bound; nothing when the thread is to end.
+
+        After a batch of several, those who were answered ask again within moments of each other: a short
+        pause gathers them, where the first alone would make a batch that the others have to wait for.
+        """
         with self._lock:
             if not self._waiting:
                 self._arrived.wait(_IDLE_S)
+            short = 0 < len(self._waiting) < self._latest
+        if short:
+            time.sleep(_GATHERING_S)
+        with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
             self._running = bool(batch)
+            self._latest = len(batch)
         return batch
 
     def _settle(self, batch: list[tuple[_Asked, Future[_Answer]]]) -> None:

@@ -47,12 +47,12 @@ class UtcText(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("only aware times are stored")
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """The aware UTC time of stored text."""
         del dialect
-        return None if value is None else datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%f%z")
+        return None if value is None else datetime.fromisoformat(value)
 
 
 class Table(SQLModel):
