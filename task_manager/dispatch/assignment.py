@@ -142,23 +142,41 @@ def assigned(*, station: str = "", station_class: str = "", organization: str = 
 _NO_PERSON_NAME = {ord("^"): " ", ord("="): " ", ord("\\"): "/"}
 
 
-def rejects_assignment(
-    workitem: Workitem, command: RequestCancel, actor: Actor, others: Collection[str] = ()
-) -> bool:
-    """Whether a cancel request is the assigned station's "not I" (50.4.2.4, reason 110530).
+def rejected_for(
+    workitem: Workitem, command: RequestCancel, actor: Actor, offers: Sequence[PerformerOffer] = ()
+) -> tuple[str, ...]:
+    """The stations for which a cancel request is a "not I" (50.4.2.4, reason 110530); empty if it is none.
 
-    It has to come from that station, or by HTTP, where requests name no AE, from a client that does not call
-    itself one of the `others`.
+    It has to come from the assigned station, from one of the assigned class or organization, or by HTTP,
+    where requests name no AE, from a client that does not call itself one of the others. A client without a
+    name speaks for all that share the class or organization.
     """
-    station = station_of(workitem.attributes)
-    asker = command.requesting_ae.strip()
     codes = items(command.details, "ProcedureStepDiscontinuationReasonCodeSequence")
+    if workitem.state is not ProcedureStepState.SCHEDULED:
+        return ()
+    if not any(ASSIGNMENT_REJECTED.same_concept(code_in(code)) for code in codes):
+        return ()
+    assigned_to = _stations(workitem.attributes, offers)
+    asker = command.requesting_ae.strip()
+    if asker in assigned_to:
+        return (asker,)
+    others = [offer.ae_title for offer in offers]
     unnamed = asker in ("", machine.ANONYMOUS) or (actor.door == "dicomweb" and asker not in others)
-    return (
-        workitem.state is ProcedureStepState.SCHEDULED
-        and bool(station)
-        and any(ASSIGNMENT_REJECTED.same_concept(code_in(code)) for code in codes)
-        and (asker == station or unnamed)
+    return assigned_to if unnamed else ()
+
+
+def _stations(attributes: DicomJson, offers: Sequence[PerformerOffer]) -> tuple[str, ...]:
+    """AE titles it is assigned to: its station, or all that are reached by its class or organization only."""
+    station = station_of(attributes)
+    if station:
+        return (station,)
+    shared = [offer for offer in offers if not offer.by_name and (offer.station_class or offer.organization)]
+    return tuple(offer.ae_title for offer in shared if _is_assigned_by(attributes, offer))
+
+
+def _is_assigned_by(attributes: DicomJson, offer: PerformerOffer) -> bool:
+    return all(
+        values(attributes, keyword) == values(assignment_changes(offer), keyword) for keyword in _ASSIGNING
     )
 
 
@@ -217,8 +235,8 @@ class Assignment:
         """
         if not isinstance(command, RequestCancel):
             return None
-        others = [offer.ae_title for offer in self._offers]
-        if not rejects_assignment(workitem, command, actor, others):
+        stations = rejected_for(workitem, command, actor, self._offers)
+        if not stations:
             return None
         app = work.dispatch(workitem.uid).app or app_of(self._codes, workitem.attributes)
         if not app or not self._offers:
@@ -226,14 +244,14 @@ class Assignment:
         checked = machine.apply(workitem, command, now=work.now)  # its details must be right all the same
         if isinstance(checked, Refused):
             return checked
-        if not self.move_on(work, workitem.uid, station_of(workitem.attributes)):
+        if not self.move_on(work, workitem.uid, *stations):
             text_ = "every performer of this task rejected it"
             self._attend(work, workitem.uid, text_)
             work.apply(workitem.uid, Withdraw(reason=RESOURCE_INADEQUATE, text=text_), actor=WORKER)
         return Accepted(uid=workitem.uid, warnings=checked.accepted.warnings)
 
-    def move_on(self, work: WorklistTransaction, uid: str, station: str) -> bool:
-        """Assign a SCHEDULED workitem to another than `station`, which will not or cannot do it.
+    def move_on(self, work: WorklistTransaction, uid: str, *stations: str) -> bool:
+        """Assign a SCHEDULED workitem to another than `stations`, which will not or cannot do it.
 
         A bound on what is assigned to the others does not count: too much is better than nobody. Whether
         there was another; if not, the workitem stays as it is.
@@ -242,7 +260,7 @@ class Assignment:
         if workitem is None or workitem.state is not ProcedureStepState.SCHEDULED:
             return False
         dispatch = work.dispatch(uid)
-        rejected = tuple(dict.fromkeys((*dispatch.rejected_by, station)))
+        rejected = tuple(dict.fromkeys((*dispatch.rejected_by, *stations)))
         app = dispatch.app or app_of(self._codes, workitem.attributes)
         able = [replace(offer, capacity=0) for offer in self._offers if fits(offer, app, rejected)]
         opened = merged([workitem.attributes, assigned()])
@@ -252,7 +270,12 @@ class Assignment:
         work.set_dispatch(uid, replace(dispatch, app=app, rejected_by=rejected))
         work.apply(uid, Rearrange(changes=assignment_changes(offer)), actor=WORKER)
         self._count(work, offer.ae_title, 1)
-        extra = {"action": "workitem.reassigned", "workitem": uid, "from": station, "to": offer.ae_title}
+        extra = {
+            "action": "workitem.reassigned",
+            "workitem": uid,
+            "from": ", ".join(stations),
+            "to": offer.ae_title,
+        }
         _LOG.info("workitem assigned to another performer", extra=extra)
         return True
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from profiles.codes import OBJECT_SET_INCOMPLETE, Code
+from profiles.codes import ASSIGNMENT_REJECTED, OBJECT_SET_INCOMPLETE, Code
 from profiles.dicom_json import DicomJson, element, items, merged, tag_key, text, values
 from profiles.faults import Fault
 from profiles.uids import derived_uid
@@ -284,7 +285,11 @@ class Verifying:
                     self._parents.follow(work, uid, changes)
         elif after.state is ProcedureStepState.CANCELED:
             self._done(work, relation)
-            self._parents.cancel(work, uid, *discontinuation(after.attributes))
+            reason, why = discontinuation(after.attributes)
+            if relation.role is SubtaskRole.VERIFICATION and reason.same_concept(ASSIGNMENT_REJECTED):
+                told = "the review was rejected by whom it is for"  # and the inference is done
+                work.set_dispatch(after.uid, replace(work.dispatch(after.uid), attention=told))
+            self._parents.cancel(work, uid, reason, why)
         elif after.state is ProcedureStepState.COMPLETED and before.state is not after.state:
             self._done(work, relation)
             if relation.role is SubtaskRole.INFERENCE:

@@ -215,6 +215,65 @@ def test_what_everybody_rejects_is_canceled_as_resource_inadequate_and_seen(data
     assert bed.events()[-2:] == [(1, "IN PROGRESS"), (1, "CANCELED")]
 
 
+GPU_A = PerformerOffer(ae_title="GA", by_name=False, station_class="GPU")
+GPU_B = PerformerOffer(ae_title="GB", by_name=False, station_class="GPU")
+UNIT = PerformerOffer(ae_title="U", by_name=False, organization="Unit^1")
+
+
+@pytest.mark.parametrize(
+    ("offers", "actor", "rejected_by", "shared"),
+    [
+        pytest.param(
+            (UNIT, GPU_A), Actor(door="dicom", name="U"), ("U",), "ScheduledStationClass", id="organization"
+        ),
+        pytest.param(
+            (GPU_A, UNIT), Actor(door="dicom", name="GA"), ("GA",), "ScheduledHumanPerformers", id="class"
+        ),
+        pytest.param(
+            (GPU_A, GPU_B), Actor(door="dicom", name="GA"), ("GA",), "ScheduledStationClass", id="one-of-two"
+        ),
+        pytest.param(
+            (GPU_A, GPU_B, UNIT),
+            Actor(door="dicomweb", name="curl"),
+            ("GA", "GB"),
+            "ScheduledHumanPerformers",
+            id="unnamed-for-all-of-class",
+        ),
+    ],
+)
+def test_what_a_class_or_organization_rejects_goes_to_another(
+    database: Database,
+    offers: tuple[PerformerOffer, ...],
+    actor: Actor,
+    rejected_by: tuple[str, ...],
+    shared: str,
+) -> None:
+    bed = WorkingBed(database, DispatchSettings(performers=offers))
+    bed.create()
+
+    bed.worklist.request_cancel(X, rejection(), actor=actor)
+
+    assert bed.state() == "SCHEDULED"
+    assert bed.record().dispatch.rejected_by == rejected_by
+    told = {
+        keyword: bool(items(bed.attributes(), keyword))
+        for keyword in ("ScheduledStationClassCodeSequence", "ScheduledHumanPerformersSequence")
+    }
+    assert next(keyword for keyword, said in told.items() if said).startswith(shared)
+    assert sum(told.values()) == 1
+
+
+def test_a_class_that_rejects_to_the_last_is_canceled_and_seen(database: Database) -> None:
+    bed = WorkingBed(database, DispatchSettings(performers=(GPU_A, GPU_B)))
+    bed.create()
+
+    for name in ("GA", "GB"):
+        bed.worklist.request_cancel(X, rejection(), actor=Actor(door="dicom", name=name))
+
+    assert (bed.state(), reason_of(bed.attributes())) == ("CANCELED", "110527")
+    assert bed.record().dispatch.attention
+
+
 def test_a_rejection_is_better_taken_by_a_full_performer_than_by_nobody(database: Database) -> None:
     bed = WorkingBed(database, DispatchSettings(performers=(ONE, replace(TWO, capacity=1))))
     bed.create("1.2.1", ScheduledStationNameCodeSequence=code("TWO", "L", "Two"))

@@ -186,6 +186,21 @@ def test_a_canceled_child_cancels_x_with_its_reason(bed: WorkingBed, role: Subta
     assert deliveries(bed, X) == []
 
 
+@pytest.mark.parametrize(
+    ("reason", "seen"),
+    [pytest.param("110530", True, id="not-for-me"), pytest.param("110527", False, id="no-good")],
+)
+def test_a_review_that_nobody_takes_waits_for_a_person(bed: WorkingBed, reason: str, seen: bool) -> None:
+    inferred(bed)
+    review = child(bed, SubtaskRole.VERIFICATION)
+    [details] = items(canceled(reason), "ProcedureStepProgressInformationSequence")
+
+    bed.worklist.request_cancel(review, details, actor=Actor(door="dicom", name="READER1"))
+
+    assert (bed.state(), reason_of(bed.attributes())) == ("CANCELED", reason)
+    assert bool(bed.record(review).dispatch.attention) is seen
+
+
 def test_canceling_x_while_it_waits_cancels_what_was_handed_on(bed: WorkingBed) -> None:
     [first] = bed.children()
 
