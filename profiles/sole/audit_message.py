@@ -12,7 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from xml.etree.ElementTree import Element, SubElement, tostring  # writes only; nothing is parsed here
+
+from lxml import etree
+from lxml.etree import SubElement, tostring  # writes only; nothing is parsed here
 
 from profiles import codes
 from profiles.codes import Code
@@ -43,6 +45,7 @@ _LIFE_CYCLES: Mapping[EventType, str] = {
     EventType.RESULTS_STORED: "1",
     EventType.EXPORTED: "10",
 }
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}")
 
 
@@ -72,7 +75,7 @@ def audit_message(
     PS3.15 A.5.1, A.5.2; IHE RAD SOLE volume 3, event report message.
     """
     event = _cleaned(event)
-    root = Element("AuditMessage")
+    root = etree.Element("AuditMessage")
     identification = SubElement(
         root,
         "EventIdentification",
@@ -96,7 +99,7 @@ def audit_message(
     if event.patient_id:
         _participant_object(root, _cx(event), _PERSON, _PATIENT_ROLE, codes.PATIENT, "Patient")
     _objects(root, event)
-    return b'<?xml version="1.0" encoding="UTF-8"?>' + tostring(root, encoding="unicode").encode()
+    return b'<?xml version="1.0" encoding="UTF-8"?>' + bytes(tostring(root, encoding="unicode").encode())
 
 
 def timestamp(moment: datetime) -> str:
@@ -104,7 +107,7 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _machine(root: Element, name: str, address: str, role: Code, *, requestor: bool) -> None:
+def _machine(root: etree._Element, name: str, address: str, role: Code, *, requestor: bool) -> None:
     address = address or name or "-"
     participant = SubElement(
         root,
@@ -117,7 +120,7 @@ def _machine(root: Element, name: str, address: str, role: Code, *, requestor: b
     _coded(participant, "RoleIDCode", role)
 
 
-def _objects(root: Element, event: OperationalEvent) -> None:
+def _objects(root: etree._Element, event: OperationalEvent) -> None:
     """Study, order and workitem; the first of them says which inner function took part."""
     details = {"Function": event.function} if event.function else {}
     if event.study_instance_uid:
@@ -161,7 +164,7 @@ def _objects(root: Element, event: OperationalEvent) -> None:
 
 
 def _participant_object(
-    root: Element,
+    root: etree._Element,
     identifier: str,
     type_code: str,
     role: str,
@@ -170,7 +173,7 @@ def _participant_object(
     *,
     life_cycle: str = "",
     details: Mapping[str, str] | None = None,
-) -> Element:
+) -> etree._Element:
     node = SubElement(
         root,
         "ParticipantObjectIdentification",
@@ -188,7 +191,7 @@ def _participant_object(
     return node
 
 
-def _description(study: Element, event: OperationalEvent) -> None:
+def _description(study: etree._Element, event: OperationalEvent) -> None:
     """Accession number and instances by SOP class: all are counted, the first `MAX_INSTANCES` are named.
 
     What is no UID cannot stand where the schema asks for one and is left out.
@@ -225,7 +228,7 @@ def _cx(event: OperationalEvent) -> str:
     return f"{identifier}^^^&{issuer}&ISO" if is_uid(issuer) else f"{identifier}^^^{issuer}"
 
 
-def _coded(parent: Element, name: str, code: Code) -> None:
+def _coded(parent: etree._Element, name: str, code: Code) -> None:
     attributes = {"csd-code": code.value, "codeSystemName": code.scheme, "originalText": code.meaning}
     SubElement(parent, name, attributes)
 
@@ -249,5 +252,6 @@ def _cleaned(event: OperationalEvent) -> OperationalEvent:
 
 def _line(text: str) -> str:
     """`text` on one line and without what XML 1.0 forbids (2.2 Char)."""
-    allowed = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-    return " ".join(allowed.split())
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
+    return " ".join(_FORBIDDEN.sub("\ufffd", text).split())
