@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl
 
 from pydicom.datadict import tag_for_keyword
 
-from profiles.dicom_json import DicomJson
+from profiles.dicom_json import DicomJson, tag_key, text
 from profiles.faults import Fault
 from profiles.ups.dataset import MAX_DEPTH, entry, path_of
 from profiles.ups.matching import key_faults
+from profiles.ups.offsets import is_offset, with_offset
 from task_manager.ports import WorkitemQuery
 
 MAX_RESULTS = 500
@@ -40,8 +41,10 @@ UNSUPPORTED_MODES = {
 }
 """Parameter to the Warning text of PS3.18 8.3.4 when it is asked for."""
 
+_TIMEZONE_OFFSET = tag_key("TimezoneOffsetFromUTC")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+_LOST_PLUS_SIGN = re.compile(r" ?\d{4}")
 _LOST_PLUS = re.compile(r"(?<=\d) (?=\d{4}(?:-|$))")
 
 
@@ -87,6 +90,7 @@ def parse_search(query: str) -> Search | tuple[Fault, ...]:
     reading = _Reading()
     for name, value in pairs:
         _read(name, value, reading)
+    _place_in_zone(reading)
     reading.faults += key_faults(reading.keys)
     everything = "all" in reading.included
     if everything and len(reading.included) > 1:
@@ -120,6 +124,31 @@ class SubscriptionWish:
     matching: DicomJson
 
 
+def _place_in_zone(reading: _Reading) -> None:
+    """Give times without offset that of Timezone Offset From UTC, which is no key itself (11.9.1.2)."""
+    offset = text(reading.keys, "TimezoneOffsetFromUTC")
+    reading.keys.pop(_TIMEZONE_OFFSET, None)
+    reading.asked.discard(_TIMEZONE_OFFSET)
+    if not offset:
+        return
+    if _LOST_PLUS_SIGN.fullmatch(offset):
+        offset = f"+{offset.strip()}"
+    if is_offset(offset):
+        _offset_times(reading.keys, offset)
+    else:
+        reading.faults.append(Fault("TimezoneOffsetFromUTC", "needs an offset such as +0100"))
+
+
+def _offset_times(keys: DicomJson, offset: str) -> None:
+    for element in keys.values():
+        found = element.get("Value", [])
+        if element["vr"] == "SQ":
+            for item in found:
+                _offset_times(item, offset)
+        elif element["vr"] == "DT":
+            element["Value"] = [with_offset(one, offset) for one in found]
+
+
 _COMMON = frozenset({"deletionlock", "filter", "accept", "charset", "limit", "offset", "includefield"})
 
 
@@ -144,6 +173,7 @@ def parse_subscription(query: str) -> SubscriptionWish | tuple[Fault, ...]:
             path = attribute_path(name)
             if path is not None:
                 _read_key(path, value, reading)
+    _place_in_zone(reading)
     reading.faults += key_faults(reading.keys)
     if reading.faults:
         return tuple(reading.faults)

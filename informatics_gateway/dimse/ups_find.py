@@ -7,7 +7,6 @@ attributes an answer has.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from profiles.faults import Fault
 from profiles.ups.attributes import TOP_ROWS, by_tag
 from profiles.ups.dataset import entry
 from profiles.ups.matching import is_universal, key_faults, key_vr
+from profiles.ups.offsets import is_offset, with_offset
 from profiles.ups.states import UPS_SOP_CLASS_UIDS
 from profiles.ups.table import Row
 from task_manager.outcome import RefusalCode, Refused
@@ -30,10 +30,6 @@ _SOP_CLASS_UID = tag_key("SOPClassUID")
 _NO_KEYS = frozenset(
     {tag_key("SpecificCharacterSet"), tag_key("TimezoneOffsetFromUTC"), tag_key("QueryRetrieveLevel")}
 )
-_MOMENT = r"\d{4,14}(?:\.\d{1,6})?"
-_RANGE_WITHOUT_OFFSET = re.compile(rf"({_MOMENT})?-({_MOMENT})?", re.ASCII)
-_MOMENT_WITHOUT_OFFSET = re.compile(_MOMENT, re.ASCII)
-_OFFSET = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +67,7 @@ def read_find(identifier: DicomJson) -> Find | Refused:
     worklists do not have, and the UID of another UPS class than Push, which every workitem is of (CC.3.1).
     """
     offset = text(identifier, "TimezoneOffsetFromUTC")
-    if offset and _OFFSET.fullmatch(offset) is None:
+    if offset and not is_offset(offset):
         fault = Fault("TimezoneOffsetFromUTC", "needs an offset such as +0100")
         return Refused(RefusalCode.UNSUPPORTED_MATCHING, (fault,))
     asked = {key: one for key, one in identifier.items() if key not in _NO_KEYS}
@@ -108,18 +104,10 @@ def _matchable(item: DicomJson, rows: tuple[Row, ...], offset: str, unsupported:
             inner = _matchable(values[0], nested, offset, unsupported)
             keys[key] = {"vr": "SQ", "Value": [inner]} if inner else {"vr": "SQ"}
         elif vr == "DT" and offset:
-            keys[key] = {"vr": "DT", "Value": [_with_offset(str(one or ""), offset) for one in values]}
+            keys[key] = {"vr": "DT", "Value": [with_offset(str(one or ""), offset) for one in values]}
         else:
             keys[key] = element
     return keys
-
-
-def _with_offset(moment: str, offset: str) -> str:
-    """A date and time key with `offset` on each end that has none."""
-    span = _RANGE_WITHOUT_OFFSET.fullmatch(moment)
-    if span is not None:
-        return "-".join(one + offset if one else "" for one in (span[1], span[2]))
-    return moment + offset if _MOMENT_WITHOUT_OFFSET.fullmatch(moment) else moment
 
 
 def answer(asked: DicomJson, attributes: DicomJson) -> DicomJson:

@@ -48,6 +48,24 @@ def web() -> Web:
         pytest.param(
             "?ScheduledProcedureStepStartDateTime=20260302080000+0000", ["late"], id="offset-not-encoded"
         ),
+        pytest.param(
+            "?ScheduledProcedureStepStartDateTime=202603021000&TimezoneOffsetFromUTC=%2B0200",
+            ["late"],
+            id="time-in-another-zone",
+        ),
+        pytest.param(
+            "?00080201=-0500&ScheduledProcedureStepStartDateTime=2026030203-2026030204",
+            ["late"],
+            id="range-in-another-zone",
+        ),
+        pytest.param(
+            "?00080201=+0200&ScheduledProcedureStepStartDateTime=20260302080000%2B0000",
+            ["late"],
+            id="own-offset-wins",
+        ),
+        pytest.param(
+            "?00080201=%2B0200&ScheduledProcedureStepStartDateTime=2026030208", [], id="not-in-that-zone"
+        ),
         pytest.param("?PatientID=", ["high", "early", "late", "done"], id="universal"),
         pytest.param("?unknown=1&foo.bar=2", ["high", "early", "late", "done"], id="unknown-ignored"),
         pytest.param("?limit=2", ["high", "early"], id="limit"),
@@ -117,6 +135,7 @@ def test_search_warnings(web: Web, query: str, expected: list[str]) -> None:
         pytest.param("00404025=x", "ScheduledStationNameCodeSequence", id="sequence-with-value"),
         pytest.param("PatientID.PatientName=x", "PatientID.PatientName", id="through-no-sequence"),
         pytest.param("00404005=soon", "ScheduledProcedureStepStartDateTime", id="no-date"),
+        pytest.param("TimezoneOffsetFromUTC=CET", "TimezoneOffsetFromUTC", id="no-offset"),
         pytest.param("00080018=abc", "SOPInstanceUID", id="no-uid"),
         pytest.param("PatientID=%00", "PatientID", id="nul"),
         pytest.param("PatientID=%FF", "", id="not-utf-8"),
