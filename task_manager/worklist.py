@@ -90,7 +90,7 @@ class StoredWorklist:
         bounded = WorkitemQuery(
             matching=query.matching,
             offset=query.offset,
-            limit=min(query.limit, _MOST_FOUND),
+            limit=min(max(query.limit, 0), _MOST_FOUND),
             returned=query.returned,
         )
         with self._database.read() as connection:

@@ -2,7 +2,7 @@
 """Many small requests answered together: one thread, one transaction for all that waits.
 
 Durable commits cost the same for one change as for fifty, and so does handing work to another thread. What is
-asked while a batch runs forms the next one; nobody waits for a timer.
+asked while a batch runs forms the next one.
 """
 
 from __future__ import annotations

@@ -32,8 +32,6 @@ _OLDER_ATTRIBUTES = case((_WORKITEM.c.summary == "", _WORKITEM.c.attributes), el
 
 def search_page(connection: Connection, query: WorkitemQuery) -> SearchPage:
     """One page of the workitems that match."""
-    if query.limit <= 0:
-        return SearchPage(results=(), remaining=0)
     narrowed = narrowing(query.matching)
     if narrowed.exact and not _some_have_several(connection, narrowed.equal):
         return _decided_page(connection, query, narrowed.equal)

@@ -181,7 +181,7 @@ class ExplanationRow(Table, table=True):
     evaluated_at: datetime = Field(sa_column=_time())
 
 
-_WORKLIST_ORDER = ("priority_rank", "scheduled_start", "created_at")
+_WORKLIST_ORDER = ("priority_rank", "scheduled_start", "created_at", "uid")
 
 
 class WorkitemRow(Table, table=True):
@@ -194,10 +194,10 @@ class WorkitemRow(Table, table=True):
 
     __tablename__ = "workitem"
     __table_args__ = (
-        Index("workitem_queue", "state", "code_value", "priority_rank", "scheduled_start", "created_at"),
-        Index("workitem_state", "state", "priority_rank", "scheduled_start", "created_at", "uid"),
-        Index("workitem_station", "station_name", "state", "priority_rank", "scheduled_start", "created_at"),
-        Index("workitem_sorted", "priority_rank", "scheduled_start", "created_at", "uid"),
+        Index("workitem_queue", "state", "code_value", *_WORKLIST_ORDER),
+        Index("workitem_state", "state", *_WORKLIST_ORDER),
+        Index("workitem_station", "station_name", "state", *_WORKLIST_ORDER),
+        Index("workitem_sorted", *_WORKLIST_ORDER),
         _some("workitem_class", "station_class", "state", *_WORKLIST_ORDER, where="station_class <> ''"),
         _some("workitem_organization", "organization", "state", *_WORKLIST_ORDER, where="organization <> ''"),
         _some("workitem_lease", "lease_until", where="lease_until IS NOT NULL"),

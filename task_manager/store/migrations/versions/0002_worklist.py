@@ -13,11 +13,12 @@ depends_on = None
 
 _TEXTS = ("station_class", "organization", "summary", "app", "rejected_by", "attention", "claimed_by")
 _TIMES = ("claimed_at", "heard_at", "lease_until", "expires_at", "final_at")
-_ORDER = ["priority_rank", "scheduled_start", "created_at"]
+_ORDER = ["priority_rank", "scheduled_start", "created_at", "uid"]
 _INDEXES = {
-    "workitem_state": ["state", *_ORDER, "uid"],
+    "workitem_queue": ["state", "code_value", *_ORDER],
+    "workitem_state": ["state", *_ORDER],
     "workitem_station": ["station_name", "state", *_ORDER],
-    "workitem_sorted": [*_ORDER, "uid"],
+    "workitem_sorted": _ORDER,
 }
 _PARTIAL = {
     "workitem_class": (["station_class", "state", *_ORDER], "station_class <> ''"),
@@ -41,6 +42,7 @@ def upgrade() -> None:
     op.add_column("workitem", sa.Column("tries", sa.Integer(), nullable=False, server_default="1"))
     for name in _TIMES:
         op.add_column("workitem", sa.Column(name, sa.String(length=27), nullable=True))
+    op.drop_index("workitem_queue", table_name="workitem")  # made anew with the whole order
     for name, columns in _INDEXES.items():
         op.create_index(name, "workitem", columns, unique=False)
     for name, (columns, condition) in _PARTIAL.items():
