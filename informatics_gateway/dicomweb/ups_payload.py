@@ -24,7 +24,9 @@ from task_manager.outcome import RefusalCode
 _MOST_PARAMETERS = 50
 _UID_LIKE = re.compile(r"[0-9.]+")
 _WORKITEM_NAMES = frozenset({"workitem", "affectedsopinstanceuid", "sopinstanceuid", "00001000", "00080018"})
-_TRANSACTION_NAMES = frozenset({"transaction-uid", "transaction", "transactionuid", "00081195"})
+_TRANSACTION_NAMES = frozenset(
+    {"transaction-uid", "transaction_uid", "transaction", "transactionuid", "00081195"}
+)
 
 AFFECTED_SOP_CLASS_UID = "00000002"
 AFFECTED_SOP_INSTANCE_UID = "00001000"

@@ -126,14 +126,17 @@ class UpsRouter(APIRouter):
             return exchange.refused(Refused(RefusalCode.PROCESSING_FAILURE))
 
     def _segments(self, scope: Any) -> list[str]:
-        """The path below the prefix; every second segment is a value."""
+        """The path below the prefix, with or without a slash at the end; every second segment is a value."""
         path: str = scope["path"]
         root = scope.get("root_path", "")
         if root and path.startswith(root):
             path = path[len(root) :]
         if not path.startswith(self.prefix) or path[len(self.prefix) :][:1] not in ("/", ""):
             return [_ELSEWHERE]
-        return path[len(self.prefix) + 1 :].split("/", _MOST_SEGMENTS)
+        segments = path[len(self.prefix) + 1 :].split("/", _MOST_SEGMENTS)
+        if len(segments) > 1 and not segments[-1]:
+            segments.pop()
+        return segments
 
     def _template(self, scope: Any) -> str:
         """The resource a request is for, as a key of the table of resources."""

@@ -86,6 +86,7 @@ _MESSAGES: Mapping[RefusalCode, Fault] = {
     RefusalCode.ALREADY_COMPLETED: Fault("ProcedureStepState", "is COMPLETED already"),
 }
 _PROGRESS = tag_key("ProcedureStepProgressInformationSequence")
+_MODIFIED = "ScheduledProcedureStepModificationDateTime"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,8 @@ def create(command: Create, *, now: datetime, existing: Workitem | None = None) 
     """Create a workitem (PS3.4 CC.2.5.3), or refuse with all faults.
 
     The manager sets SOP Class UID and Scheduled Procedure Step Modification DateTime, fills an empty Worklist
-    Label and adds missing type 2 attributes; the last two are told as COERCED (B300).
+    Label and adds missing type 2 attributes; the last two are told as COERCED (B300), and so is a time of
+    modification that the creator gave.
     """
     cell = TRANSITIONS[TransitionEvent.CREATE][existing.state if existing else None]
     if not isinstance(cell, Effect):
@@ -139,7 +141,7 @@ def create(command: Create, *, now: datetime, existing: Workitem | None = None) 
                 label,
                 element("SOPClassUID", UPS_PUSH_SOP_CLASS_UID),
                 element("SOPInstanceUID", command.uid),
-                element("ScheduledProcedureStepModificationDateTime", dicom_datetime(now)),
+                element(_MODIFIED, dicom_datetime(now)),
             ]
         ),
         given,
@@ -154,7 +156,8 @@ def create(command: Create, *, now: datetime, existing: Workitem | None = None) 
     reports = [_state_report(workitem)]
     if report.is_assigned(attributes):
         reports.append(_report(EventType.ASSIGNED, workitem, report.assigned_report(attributes)))
-    return _applied(workitem, reports, WarningCode.COERCED if filled or label else None)
+    coerced = filled or bool(label) or bool(values(given, _MODIFIED))
+    return _applied(workitem, reports, WarningCode.COERCED if coerced else None)
 
 
 _SCP_TYPE_2 = (tag_key("PatientID"), tag_key("StudyInstanceUID"))
@@ -262,7 +265,7 @@ def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Appli
     before = workitem.attributes
     parts = [before, changes]
     if not SCHEDULED_MODULE_TAGS.isdisjoint(changes):
-        parts.append(element("ScheduledProcedureStepModificationDateTime", dicom_datetime(now)))
+        parts.append(element(_MODIFIED, dicom_datetime(now)))
     after = _changed(workitem, _with_character_set(merged(parts), changes), now)
     reports = []
     if report.readiness_changed(before, after.attributes):
@@ -271,7 +274,7 @@ def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Appli
         reports.append(_report(EventType.PROGRESS_REPORT, after, report.progress_report(after.attributes)))
     if report.assignment_changed(before, after.attributes):
         reports.append(_report(EventType.ASSIGNED, after, report.assigned_report(after.attributes)))
-    return _applied(after, reports)
+    return _applied(after, reports, WarningCode.COERCED if values(changes, _MODIFIED) else None)
 
 
 # Change state -----------------------------------------------------------------------------------------------

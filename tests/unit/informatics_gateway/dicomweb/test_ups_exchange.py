@@ -230,7 +230,8 @@ def test_addresses(headers: Sequence[tuple[bytes, bytes]], scope: dict[str, Any]
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/dicom-web/workitems/", 404),
+        ("/dicom-web/workitems/", 204),
+        ("/dicom-web/workitems//", 404),
         ("/dicom-web/workitemsx", 404),
         ("/dicom-webx/workitems", 404),
         ("/dicom-web//workitems", 404),

@@ -157,6 +157,8 @@ def test_unknown_workitems(web: Web, uid: str, method: str, path: str, payload: 
     [
         pytest.param(f"?{LOCK}", {}, id="bare"),
         pytest.param(f"?transaction-uid={LOCK}", {}, id="transaction-uid"),
+        pytest.param(f"/?{LOCK}", {}, id="slash-at-the-end"),
+        pytest.param(f"?transaction_uid={LOCK}", {}, id="underscore"),
         pytest.param(f"?transaction={LOCK}", {}, id="transaction"),
         pytest.param(f"?TransactionUID={LOCK}", {}, id="keyword"),
         pytest.param(f"?00081195={LOCK}", {}, id="tag"),

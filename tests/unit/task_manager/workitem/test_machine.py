@@ -203,6 +203,25 @@ def test_create_adds_missing_type_2_attributes_empty_and_says_so() -> None:
     assert outcome.accepted.warnings == (WarningCode.COERCED,)
 
 
+@pytest.mark.parametrize(
+    ("given", "warnings"),
+    [({"Value": ["20200101"]}, (WarningCode.COERCED,)), ({}, ())],
+    ids=["given", "empty"],
+)
+def test_the_modification_time_of_a_client_is_replaced_and_told(
+    given: DicomJson, warnings: tuple[WarningCode, ...]
+) -> None:
+    named = {tag_key("ScheduledProcedureStepModificationDateTime"): {"vr": "DT", **given}}
+    made = applied(machine.create(Create(uid=UID, attributes=merged([minimal(), named])), now=NOW))
+    assert (
+        text(made.workitem.attributes, "ScheduledProcedureStepModificationDateTime") == "20260301120000+0000"
+    )
+    assert made.accepted.warnings == warnings
+    outcome = applied(do(created(), Update(changes=named)))
+    assert text(outcome.workitem.attributes, "ScheduledProcedureStepModificationDateTime") == LATER_TEXT
+    assert outcome.accepted.warnings == warnings
+
+
 def test_create_tells_an_assignment() -> None:
     performer = merged(
         [
