@@ -36,6 +36,7 @@ from informatics_gateway.http_server import HttpServer, answer_store_failures
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.performers import (
     dispatch_settings,
+    heartbeat_s,
     lease_limits,
     make_archives,
     make_push_clients,
@@ -282,6 +283,7 @@ class Application:
             manager_url=performer.manager_url or self._dicomweb_base(),
             work=self._data / "performer",
             settings=performer,
+            heartbeat_s=heartbeat_s(self._settings),
         )
         local.start()
         self._closing.callback(local.stop)

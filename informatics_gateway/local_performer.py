@@ -31,9 +31,13 @@ class LocalPerformer:
         DICOMweb base URL of the task manager.
     work
         Folder where the performer keeps its claims and jobs.
+    heartbeat_s
+        Longest silence while it holds a workitem, seconds.
     """
 
-    def __init__(self, *, manager_url: str, work: Path, settings: PerformerSettings) -> None:
+    def __init__(
+        self, *, manager_url: str, work: Path, settings: PerformerSettings, heartbeat_s: float = 60.0
+    ) -> None:
         self._command = [
             *(sys.executable, "-m", "ai_apps.performer"),
             *("--manager", manager_url),
@@ -41,6 +45,7 @@ class LocalPerformer:
             *("--station", settings.station),
             *("--poll-seconds", str(settings.poll_s)),
             *("--timeout-seconds", str(settings.timeout_s)),
+            *("--heartbeat-seconds", str(heartbeat_s)),
             *("--style", settings.style.replace("_", "-")),
             *(("--station-class", settings.station_class) if settings.station_class else ()),
             *(("--organization", settings.organization) if settings.organization else ()),

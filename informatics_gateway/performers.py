@@ -25,6 +25,9 @@ from task_manager.dispatching import DispatchSettings
 from task_manager.errors import ConfigurationError
 from task_manager.service import WatchingSettings
 
+_LONGEST_HEARTBEAT_S = 60.0
+_HEARD_WITHIN_SILENCE = 3
+
 
 def make_offers(settings: Settings) -> tuple[PerformerOffer, ...]:
     """The configured performers, in their order."""
@@ -70,6 +73,16 @@ def dispatch_settings(settings: Settings, manifests: Mapping[str, LeaseLimits]) 
         readiness_poll=timedelta(seconds=manager.readiness.poll_s),
         readiness_give_up=timedelta(hours=manager.readiness.give_up_h),
     )
+
+
+def heartbeat_s(settings: Settings) -> float:
+    """Longest silence of the local performer, seconds: a third of the shortest that the site allows.
+
+    What the manifest of an app allows is known to the performer itself.
+    """
+    own = [app.leases for app in settings.apps.values() if app.leases is not None]
+    silences = [leases.silence_s for leases in (settings.manager.leases, *own)]
+    return min(_LONGEST_HEARTBEAT_S, min(silences) / _HEARD_WITHIN_SILENCE)
 
 
 def retention_limits(settings: Settings) -> RetentionLimits:

@@ -78,6 +78,7 @@ class _Push:
     wanted: bool
     app: str
     number: int
+    attention: str
 
 
 @dataclass(slots=True)
@@ -172,6 +173,7 @@ class PushStep:
             self._refused(push)
             due = None
         self._silent.pop(push.child.child_uid, None)
+        self._attend_no_more(push)
         if due is None:
             self._asked.pop(push.child.child_uid, None)
         elif push.child.child_uid in self._news:  # told while we looked: it may have been too early
@@ -196,6 +198,7 @@ class PushStep:
             wanted=child is newest and self._wants(record.workitem, record.dispatch.claimed_by),
             app=record.dispatch.app,
             number=sum(one.performer == child.performer for one in pushed),
+            attention=record.dispatch.attention,
         )
 
     def _wants(self, parent: Workitem, claimed_by: str) -> bool:
@@ -230,9 +233,6 @@ class PushStep:
         self._target.create(uid, request_for_child(push.parent.attributes, {}))
         with self._transact() as work:
             self._set(work, push, SubtaskState.OPEN)
-            dispatch = work.dispatch(push.parent.uid)
-            if dispatch.attention == self._unreachable:
-                work.set_dispatch(push.parent.uid, replace(dispatch, attention=""))
         _LOG.info("workitem pushed", extra={"action": "push.created", **self._facts(push)})
         try:
             self._target.watch(uid)
@@ -367,6 +367,7 @@ class PushStep:
         if error.retry_after is not None:
             pause = max(pause, error.retry_after)
         if not push.wanted:
+            self._attend_no_more(push)
             if now - push.child.created_at > self._patience(push):
                 self._forget(push)
                 return None
@@ -377,6 +378,15 @@ class PushStep:
     @property
     def _unreachable(self) -> str:
         return f"performer {self._offer.ae_title} does not answer"
+
+    def _attend_no_more(self, push: _Push) -> None:
+        """Let X wait for a person no longer: its performer has answered, or X is over."""
+        if push.attention != self._unreachable:
+            return
+        with self._transact() as work:
+            dispatch = work.dispatch(push.parent.uid)
+            if dispatch.attention == self._unreachable:
+                work.set_dispatch(push.parent.uid, replace(dispatch, attention=""))
 
     def _give_up(self, push: _Push) -> None:
         """Let another performer do X. Y is canceled as soon as its performer answers again."""

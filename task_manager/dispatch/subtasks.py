@@ -84,10 +84,14 @@ def performed_changes(parent: DicomJson, child: DicomJson) -> DicomJson:
 def discontinuation(attributes: DicomJson) -> tuple[Code, str]:
     """Why a workitem was canceled: its first reason code, else 110513, and its text."""
     told = items(attributes, "ProcedureStepProgressInformationSequence")
-    item: DicomJson = told[0] if told else {}
-    codes = [code_in(one) for one in items(item, "ProcedureStepDiscontinuationReasonCodeSequence")]
+    return request_reason(told[0] if told else {})
+
+
+def request_reason(details: DicomJson) -> tuple[Code, str]:
+    """Why a cancel request wants it: its first reason code, else 110513, and its text."""
+    codes = [code_in(one) for one in items(details, "ProcedureStepDiscontinuationReasonCodeSequence")]
     reason = next((code for code in codes if code.value), DISCONTINUED_FOR_UNSPECIFIED_REASON)
-    return reason, text(item, "ReasonForCancellation") or reason.meaning
+    return reason, text(details, "ReasonForCancellation") or reason.meaning
 
 
 class ParentWork:

@@ -30,6 +30,7 @@ from task_manager.dispatch.subtasks import (
     discontinuation,
     progress_changes,
     request_for_child,
+    request_reason,
 )
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import studies, subtasks
@@ -302,6 +303,9 @@ class Verifying:
             return
         parent = work.get(uid)
         if parent is None:
+            return
+        if parent.cancel_requested is not None:  # nobody needs the review, though the inference went on
+            self._parents.cancel(work, uid, *request_reason(parent.cancel_requested.details))
             return
         app = app_of(self._codes, parent.attributes)
         verification = self._verifications[app]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from informatics_gateway.performers import (
+    heartbeat_s,
     make_archives,
     make_offers,
     make_push_clients,
@@ -41,6 +42,20 @@ def test_performers_keep_their_order_and_all_that_is_said_of_them() -> None:
         PerformerOffer(ae_title="FAR", style=Style.PUSH, url="http://far.test/rs"),
         PerformerOffer(ae_title="ANY", by_name=False, station_class="GPU", organization="Unit"),
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param({}, 60.0, id="defaults"),
+        pytest.param({"manager": {"leases": {"silence_s": 30}}}, 10.0, id="site"),
+        pytest.param({"apps": {"lung-ct": {"leases": {"silence_s": 3}}, "b": {}}}, 1.0, id="one-app"),
+    ],
+)
+def test_the_local_performer_is_heard_within_the_silence_of_the_site(
+    given: dict[str, Any], expected: float
+) -> None:
+    assert heartbeat_s(settings(**given)) == expected
 
 
 def test_only_apps_whose_results_are_verified_have_a_verification() -> None:

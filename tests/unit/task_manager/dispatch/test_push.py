@@ -249,10 +249,13 @@ def test_a_child_left_behind_on_an_unreachable_performer_is_canceled_when_it_is_
     assert bed.children()[0].state is SubtaskState.DONE
 
 
-def test_without_another_performer_work_waits_visibly_and_goes_on(database: Database) -> None:
+@pytest.mark.parametrize("created", [False, True], ids=["not-created", "created-before"])
+def test_without_another_performer_work_waits_visibly_and_goes_on(database: Database, created: bool) -> None:
     bed, far = made(database)
-    far.reachable = False
     bed.create()
+    if created:
+        bed.push("FAR")
+    far.reachable = False
     for _ in range(30):
         bed.push("FAR", seconds=60)
     assert (bed.state(), bed.station()) == ("SCHEDULED", "FAR")
@@ -263,6 +266,23 @@ def test_without_another_performer_work_waits_visibly_and_goes_on(database: Data
 
     assert bed.record().dispatch.attention == ""
     assert bed.children()[0].state is SubtaskState.OPEN
+
+
+def test_what_waited_for_an_unreachable_performer_waits_no_longer_when_it_is_canceled(
+    database: Database,
+) -> None:
+    bed, far = made(database)
+    far.reachable = False
+    bed.create()
+    for _ in range(30):
+        bed.push("FAR", seconds=60)
+    assert bed.record().dispatch.attention
+
+    bed.worklist.request_cancel(X, {}, actor=Actor(door="dicom", name="RIS"))
+    bed.push("FAR", seconds=60)
+
+    assert bed.state() == "CANCELED"
+    assert bed.record().dispatch.attention == ""
 
 
 def test_work_of_a_performer_that_vanished_is_tried_again(database: Database) -> None:

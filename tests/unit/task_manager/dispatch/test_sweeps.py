@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -231,7 +232,9 @@ def test_expired_work_is_not_begun(
     database = Database(f"sqlite:///{tmp_path / 'airway.db'}")
     database.migrate()
     bed = DispatchBed(database)
-    given = {} if isinstance(expires, tuple) else {"ScheduledProcedureStepExpirationDateTime": expires}
+    given: dict[str, Any] = (
+        {} if isinstance(expires, tuple) else {"ScheduledProcedureStepExpirationDateTime": expires}
+    )
     bed.create(**given)
     bed.clock.now += passes
     bed.sweeps.run_due()

@@ -223,6 +223,21 @@ def test_a_cancel_request_for_x_reaches_who_works_on_it(bed: WorkingBed) -> None
     assert bed.state(child(bed, SubtaskRole.INFERENCE)) == "COMPLETED"
 
 
+def test_no_review_is_asked_for_when_the_inference_went_on_in_spite_of_a_cancel_request(
+    bed: WorkingBed,
+) -> None:
+    [first] = bed.children()
+    bed.claim(first.child_uid)
+    [details] = items(canceled("110514"), "ProcedureStepProgressInformationSequence")
+    bed.worklist.request_cancel(X, details, actor=Actor(door="dicom", name="RIS"))
+
+    bed.tell(first.child_uid, performed(OutputInformationSequence=OUTPUTS))
+    bed.end(first.child_uid, "COMPLETED")
+
+    assert (bed.state(), reason_of(bed.attributes())) == ("CANCELED", "110514")
+    assert [one.role for one in bed.children()] == [SubtaskRole.INFERENCE]
+
+
 def test_a_cancel_request_for_x_cancels_a_review_nobody_has_begun(bed: WorkingBed) -> None:
     inferred(bed)
 
