@@ -99,7 +99,8 @@ class WatcherHub:
 
     def wake(self) -> None:
         """There may be something to tell: called after commits, from any thread."""
-        self._woken.set()
+        if not self._woken.is_set():
+            self._woken.set()
 
     def stop(self) -> None:
         """Tell what is committed, then that we go down, and close the channels."""
@@ -125,9 +126,9 @@ class WatcherHub:
             try:
                 if not self._is_idle():
                     self._read()
-                    self._ending.wait(_PACE_S)
                 elif due:
                     self._pass_over()
+                self._ending.wait(_PACE_S)
                 if due:
                     ticked = time.monotonic()
                     for channel in self._channels:

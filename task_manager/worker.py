@@ -24,7 +24,8 @@ _LOG = logging.getLogger(__name__)
 _LEASE = timedelta(minutes=10)
 _LONGEST_WAIT_S = 1.0
 _AFTER_ERROR_S = 1.0
-_BETWEEN_TELLINGS_S = 0.1  # what happens meanwhile is told together
+_TELLING_REST_S = 0.1  # what happens meanwhile is told together
+_TELLING_SHARE = 9  # times as long as it took: events may lag a moment behind, the doors may not
 
 
 class Worker:
@@ -220,13 +221,15 @@ class _EventLane:
         if self._unsettled:  # see _Lane
             self._worker.release(self._lane)
         self._unsettled = True
+        began = time.monotonic()
         claimed = self._worker.claim_tellings(self._lane)
         if claimed:
             told = self._tell(claimed)
             jobs = [telling.job for telling in claimed]
             self._service.told(jobs[:told], untried=jobs[told:])
             if told:
-                self._worker.rest(_BETWEEN_TELLINGS_S)
+                spent_s = time.monotonic() - began
+                self._worker.rest(min(max(_TELLING_REST_S, _TELLING_SHARE * spent_s), _LONGEST_WAIT_S))
         self._unsettled = False
         return self._worker.seconds_until(self._worker.next_due(self._lane))
 

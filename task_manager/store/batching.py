@@ -18,7 +18,8 @@ _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 _IDLE_S = 5.0
 _MOST = 64
-_GATHERING_S = 0.0005
+_GATHERING_S = 0.0001
+_MOST_LOOKS = 6
 
 
 class Batches(Generic[_Asked, _Answer]):
@@ -76,9 +77,10 @@ class Batches(Generic[_Asked, _Answer]):
         with self._lock:
             if not self._waiting:
                 self._arrived.wait(_IDLE_S)
-            short = 0 < len(self._waiting) < self._latest
-        if short:
+            looks = _MOST_LOOKS if self._waiting else 0
+        while looks and len(self._waiting) < self._latest:
             time.sleep(_GATHERING_S)
+            looks -= 1
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
             self._running = bool(batch)
