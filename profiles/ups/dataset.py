@@ -25,6 +25,12 @@ MAX_DEPTH = 16
 MAX_FAULTS = 200
 """Faults after the first this many are counted, not listed."""
 
+MAX_COUNTED = 20_000
+"""Nothing more is looked at after this many faults that are not listed."""
+
+MAX_ITEMS = 200_000
+"""Items of all sequences of one data set; more would keep others waiting while they are looked at."""
+
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _FOREIGN_GROUPS = frozenset({"0002", "0004", "0006", "7FE0", "FFFA", "FFFC", "FFFE"})
 _MEMBERS = frozenset({"vr", "Value", "InlineBinary", "BulkDataURI"})
@@ -59,10 +65,16 @@ def path_of(key: str) -> str:
 
 @dataclass(slots=True)
 class FaultList:
-    """Faults in order of discovery, bounded."""
+    """Faults in order of discovery, bounded, with how many items were looked at to find them."""
 
     faults: list[Fault] = field(default_factory=list)
     unlisted: int = 0
+    items: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are so many that looking for more is of no use."""
+        return self.unlisted >= MAX_COUNTED
 
     def add(self, path: str, message: str) -> None:
         """Add one fault, or count it once the list is full."""
@@ -74,7 +86,8 @@ class FaultList:
     def listed(self) -> tuple[Fault, ...]:
         """The faults, with a last one that tells how many were not listed."""
         if self.unlisted:
-            return (*self.faults, Fault("", f"{self.unlisted} more faults are not listed"))
+            number = f"{self.unlisted} or" if self.is_over else f"{self.unlisted}"
+            return (*self.faults, Fault("", f"{number} more faults are not listed"))
         return tuple(self.faults)
 
 
@@ -198,8 +211,14 @@ def _read_sequence(value: list[Any], path: str, depth: int, found: FaultList) ->
     if depth >= MAX_DEPTH:
         found.add(path, f"is nested deeper than {MAX_DEPTH} sequences")
         return {"vr": "SQ"}
+    found.items += len(value)
+    if found.items > MAX_ITEMS:
+        found.add(path, f"brings the items to more than {MAX_ITEMS} in all")
+        return {"vr": "SQ"}
     read = []
     for index, item in enumerate(value):
+        if found.is_over:
+            break
         where = f"{path}[{index}]"
         if not isinstance(item, dict):
             found.add(where, "needs an object as item")
@@ -215,6 +234,8 @@ def _read_values(key: str, vr: str, value: list[Any], path: str, found: FaultLis
         found.add(path, f"has {len(value)} values and may have {most}")
         return {"vr": vr}
     for index, single in enumerate(value):
+        if found.is_over:
+            break
         if single is None or single == "" or single == {}:
             read.append(None)
             continue

@@ -275,6 +275,8 @@ def _check_items_of(row: Row, item: DicomJson, service: Service, prefix: str, fi
         findings.add(INVALID, prefix + row.keyword, f"must be one of {', '.join(sorted(allowed))}")
     if row.items:
         for index, nested in enumerate(found):
+            if findings.listed.is_over:
+                return
             _check_item(nested, row.items, service, item, f"{prefix}{row.keyword}[{index}].", findings)
 
 

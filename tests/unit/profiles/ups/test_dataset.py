@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from profiles.ups.dataset import MAX_DEPTH, MAX_FAULTS, path_of, read_dataset
+from profiles.ups.dataset import MAX_COUNTED, MAX_DEPTH, MAX_FAULTS, MAX_ITEMS, path_of, read_dataset
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -123,6 +123,21 @@ def test_faults_are_bounded_and_the_rest_is_counted() -> None:
     faults = read_dataset(bad).faults
     assert len(faults) == MAX_FAULTS + 1
     assert faults[-1].message == "5 more faults are not listed"
+
+
+def test_beyond_a_number_of_faults_nothing_more_is_looked_at() -> None:
+    bad = {"00404025": {"vr": "SQ", "Value": [1] * (MAX_COUNTED + MAX_FAULTS + 5)}}
+    assert read_dataset(bad).faults[-1].message == f"{MAX_COUNTED} or more faults are not listed"
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)], ids=["as many as may be", "one more"])
+def test_the_items_of_all_sequences_are_bounded(more: int, fits: bool) -> None:
+    half = MAX_ITEMS // 2
+    payload = {
+        "00404025": {"vr": "SQ", "Value": [{}] * half},
+        "00404026": {"vr": "SQ", "Value": [{}] * (half + more)},
+    }
+    assert (read_dataset(payload).faults == ()) == fits
 
 
 def test_faults_name_no_values() -> None:
