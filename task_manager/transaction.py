@@ -92,6 +92,7 @@ class WorklistTransaction:
         self._reports: list[Written] = []
         self._events: list[OperationalEvent] = []
         self._planned = False
+        self._actions: list[tuple[str, str]] = []
 
     def hold(self, uids: Iterable[str]) -> None:
         """Lock and read several workitems at once, those that exist."""
@@ -144,7 +145,7 @@ class WorklistTransaction:
         )
         self._new[uid] = None
         self._report(applied, actor)
-        _LOG.info("workitem created", extra={"action": "workitem.created", "workitem": uid})
+        self._actions.append(("created", uid))
         for follower in self._followers:
             follower.created(self, self._current(uid))
         return applied.accepted
@@ -171,8 +172,7 @@ class WorklistTransaction:
             self._keep(replace(record, workitem=after, dispatch=dispatch))
         self._report(applied, actor)
         if after.state is not before.state:
-            extra = {"action": f"workitem.{_ACTION[after.state]}", "workitem": uid}
-            _LOG.info("workitem state changed", extra=extra)
+            self._actions.append((_ACTION[after.state], uid))
         if after is not before:
             for follower in self._followers:
                 follower.changed(self, before, after, command, actor)
@@ -219,6 +219,14 @@ class WorklistTransaction:
             subscriptions.enroll(self.connection, enrolled)
         jobs.record_events(self.connection, self._events, self._sinks, self.now)
         reports.write_reports(self.connection, self._reports, self.now)
+        self._log_actions()
+
+    def _log_actions(self) -> None:
+        """One line for each kind of change: a line for each workitem would cost more than the change."""
+        for action in dict.fromkeys(action for action, _ in self._actions):
+            uids = [uid for one, uid in self._actions if one == action]
+            named = {"workitem": uids[0]} if len(uids) == 1 else {"workitems": uids}
+            _LOG.info("workitems changed", extra={"action": f"workitem.{action}", **named})
 
     def _record(self, uid: str) -> Record | None:
         if uid not in self._held:
