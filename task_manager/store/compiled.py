@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult
@@ -18,8 +19,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import Executable
 
 
+@lru_cache(maxsize=256)
 def utc_text(moment: datetime | None) -> str | None:
-    """An aware time as it is stored; None stays None."""
+    """An aware time as it is stored; None stays None. One transaction writes the same time many times."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 
 from profiles.dicom_json import DicomJson, first, tag_key, values
 from profiles.uids import is_uid
@@ -145,14 +146,26 @@ def _check_commands(attributes: DicomJson, findings: Findings) -> None:
 class _Check:
     """One row of the table as one service asks it.
 
-    `plain` tells that a value cannot be wrong here; `wanting`, that its absence may matter.
+    `plain` tells that a value cannot be wrong here; `needed`, that it is always needed; `condition`, when it
+    is; `filled`, that the manager adds it empty.
     """
 
     tag: str
     row: Row
     requirement: str
     plain: bool
-    wanting: bool
+    needed: bool
+    condition: Condition | None
+    filled: bool
+
+    @property
+    def wanting(self) -> bool:
+        """Whether its absence may matter."""
+        return self.needed or self.condition is not None or self.filled
+
+    def is_needed(self, item: DicomJson, container: DicomJson) -> bool:
+        """Whether it is needed in `item`, which is an item of `container`."""
+        return self.needed or (self.condition is not None and is_required(self.condition, item, container))
 
 
 _CHECKS: dict[tuple[int, Service], tuple[tuple[Row, ...], tuple[_Check, ...], Mapping[str, _Check]]] = {}
@@ -183,9 +196,9 @@ def _check_of(tag: str, row: Row, service: Service) -> _Check:
         and tag not in ENUMERATED_VALUES
         and row.when is not Condition.VERSION_NEEDS_SCHEME
         and not (creating and row.empty_at_create),
-        wanting=requirement.startswith("1/")
-        or (requirement.startswith("1C") and conditional)
-        or (creating and requirement.startswith("2/")),
+        needed=requirement.startswith("1/"),
+        condition=row.when if requirement.startswith("1C") and conditional else None,
+        filled=creating and requirement.startswith("2/"),
     )
 
 
@@ -203,7 +216,12 @@ def _check_item(
     for check in always:
         element = item.get(check.tag)
         if element is None:
-            _check_absence(check, item, service, container, prefix, findings, missing)
+            if check.is_needed(item, container):
+                condition = f" {check.row.when.value}" if check.row.when is not None else ""
+                path = prefix + check.row.keyword
+                findings.add(RefusalCode.MISSING_ATTRIBUTE, path, f"is needed{condition}")
+            elif check.filled and check.tag != _TRANSACTION_UID:
+                missing.append(check.tag)
         elif not (check.plain and element.get("Value")):
             _check_presence(check, element, item, service, container, prefix, findings)
     for tag, element in item.items():
@@ -215,29 +233,6 @@ def _check_item(
         in_order = dict(sorted({**item, **{tag: {"vr": entry(tag).vrs[0]} for tag in missing}}.items()))
         item.clear()
         item.update(in_order)
-
-
-def _is_needed(check: _Check, item: DicomJson, container: DicomJson) -> bool:
-    when = check.row.when
-    return check.requirement.startswith("1/") or (
-        check.requirement.startswith("1C") and when is not None and is_required(when, item, container)
-    )
-
-
-def _check_absence(
-    check: _Check,
-    item: DicomJson,
-    service: Service,
-    container: DicomJson,
-    prefix: str,
-    findings: Findings,
-    missing: list[str],
-) -> None:
-    if _is_needed(check, item, container):
-        condition = f" {check.row.when.value}" if check.row.when is not None else ""
-        findings.add(RefusalCode.MISSING_ATTRIBUTE, prefix + check.row.keyword, f"is needed{condition}")
-    elif service is Service.CREATE and check.requirement.startswith("2/") and check.tag != _TRANSACTION_UID:
-        missing.append(check.tag)
 
 
 def _check_presence(
@@ -255,7 +250,7 @@ def _check_presence(
         findings.add(INVALID, path, f"is not allowed in {service.value}")
     elif not _has_value(element):
         keeps_a_value = not creating and check.requirement == "3/1" and not prefix
-        if keeps_a_value or _is_needed(check, item, container):
+        if keeps_a_value or check.is_needed(item, container):
             findings.add(RefusalCode.MISSING_VALUE, path, "needs a value")
     elif creating and row.empty_at_create:
         findings.add(INVALID, path, "must be empty at create")
@@ -287,20 +282,48 @@ def final_state_faults(attributes: DicomJson, state: ProcedureStepState) -> Refu
     be decided; an item of Actual Human Performers Sequence must name one.
     """
     findings = Findings()
-    _check_final(attributes, TOP_ROWS, state, "", findings)
+    _check_final(attributes, _final_checks(state), state, "", findings)
     return findings.refusal()
 
 
-def _check_final(
-    item: DicomJson, rows: tuple[Row, ...], state: ProcedureStepState, prefix: str, findings: Findings
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _FinalCheck:
+    """One row of the final-state column that matters: it decides, or something in its items does."""
+
+    tag: str
+    row: Row
+    decides: bool
+    items: tuple[_FinalCheck, ...]
+
+
+@cache
+def _final_checks(state: ProcedureStepState) -> tuple[_FinalCheck, ...]:
     deciding = {"R", "P"} if state is ProcedureStepState.COMPLETED else {"R", "X"}
-    for tag, row in by_tag(rows).items():
-        element, path = item.get(tag), prefix + row.keyword
-        satisfied = element is not None if tag == _OUTPUTS else _has_value(element)
-        if row.final in deciding and not satisfied:
+
+    def made(rows: tuple[Row, ...]) -> tuple[_FinalCheck, ...]:
+        checks = [
+            _FinalCheck(tag, row, row.final in deciding, made(row.items)) for tag, row in by_tag(rows).items()
+        ]
+        return tuple(check for check in checks if check.decides or check.items or check.tag == _PERFORMERS)
+
+    return made(TOP_ROWS)
+
+
+def _check_final(
+    item: DicomJson,
+    checks: tuple[_FinalCheck, ...],
+    state: ProcedureStepState,
+    prefix: str,
+    findings: Findings,
+) -> None:
+    for check in checks:
+        element, path = item.get(check.tag), prefix + check.row.keyword
+        satisfied = element is not None if check.tag == _OUTPUTS else _has_value(element)
+        if check.decides and not satisfied:
             findings.add(RefusalCode.FINAL_STATE_NOT_MET, path, f"needs a value to become {state.value}")
-        for index, nested in enumerate(values(item, row.keyword) if row.items else ()):
-            if tag == _PERFORMERS and not any(_has_value(part) for part in nested.values()):
+        if not check.items and check.tag != _PERFORMERS:
+            continue
+        for index, nested in enumerate(values(item, check.row.keyword)):
+            if check.tag == _PERFORMERS and not any(_has_value(part) for part in nested.values()):
                 findings.add(RefusalCode.FINAL_STATE_NOT_MET, f"{path}[{index}]", "names no human performer")
-            _check_final(nested, row.items, state, f"{path}[{index}].", findings)
+            _check_final(nested, check.items, state, f"{path}[{index}].", findings)
