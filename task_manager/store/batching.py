@@ -19,7 +19,7 @@ _Answer = TypeVar("_Answer")
 _IDLE_S = 5.0
 _MOST = 64
 _GATHERING_S = 0.0001
-_MOST_LOOKS = 6
+_MOST_LOOKS = 3
 
 
 class Batches(Generic[_Asked, _Answer]):
