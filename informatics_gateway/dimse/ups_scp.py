@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+import orjson
 from pydicom.dataset import Dataset
 
 from informatics_gateway.dimse.ups_actions import UpsActions, transaction_uid_of
@@ -48,7 +49,7 @@ from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import Subscriptions, WorkitemQuery, Worklist
 
 _LOG = logging.getLogger(__name__)
-_PAGE = 100
+_PAGE = 1000  # of one look at the worklist: what changes meanwhile moves what later looks would find
 _TRANSACTION_UID = tag_key("TransactionUID")
 _SOP_CLASS_UID = tag_key("SOPClassUID")
 _SOP_INSTANCE_UID = tag_key("SOPInstanceUID")
@@ -124,10 +125,15 @@ class UpsProvider:
             if isinstance(page, Answer):
                 yield page.status_data_set("OffendingElement"), None
                 return
-            for uid, identifier in page:
+            for found in page:
                 if event.is_cancelled:
                     yield CANCELED, None
                     return
+                match = self._guarded(request, Service.FIND, partial(_match, search, found))
+                if isinstance(match, Answer):
+                    yield match.status_data_set("OffendingElement"), None
+                    return
+                uid, identifier = match
                 if uid not in told:  # one that moved between two pages
                     told.add(uid)
                     yield search.status, identifier
@@ -242,15 +248,18 @@ class UpsProvider:
             return _refused(found, request, Operation.SEARCH, normalized=False)
         return found
 
-    def _page(self, search: Find, offset: int) -> list[tuple[str, Dataset]]:
-        """UIDs and response identifiers of the next matches."""
+    def _page(self, search: Find, offset: int) -> Sequence[bytes]:
+        """The next matches as JSON texts."""
         query = WorkitemQuery(
             matching=search.keys, offset=offset, limit=_PAGE, returned=search.tags | {_SOP_INSTANCE_UID}
         )
-        return [
-            (str(first(found, "SOPInstanceUID")), pydicom_data_set(answer(search.asked, found)))
-            for found in self._worklist.search_workitems(query)
-        ]
+        return self._worklist.search(query).results
+
+
+def _match(search: Find, found: bytes) -> tuple[str, Dataset]:
+    """UID and response identifier of a match."""
+    attributes: DicomJson = orjson.loads(found)
+    return str(first(attributes, "SOPInstanceUID")), pydicom_data_set(answer(search.asked, attributes))
 
 
 def _refused(refusal: Refused, request: Request, operation: Operation, *, normalized: bool = True) -> Answer:

@@ -151,15 +151,35 @@ class TestFind:
         asked = keys(SpecificCharacterSet="ISO_IR 100", PatientName="PATIENT1^ä")
         assert [status for status, _ in scu.find(asked)] == [0xFF00, 0x0000]
 
-    def test_more_than_a_page_is_told_once_each(self, scu: UpsScu, worklist: MemoryWorklist) -> None:
+    def test_what_leaves_the_worklist_meanwhile_hides_nothing(
+        self, ups_server: DimseServer, worklist: MemoryWorklist
+    ) -> None:
         for number in range(3, 250):
+            worklist.create_workitem(f"2.25.{number}", minimal(), actor=ACTOR)
+        told: list[str] = []
+        with connected(ups_server.port) as scu:
+            wanted = keys(SOPInstanceUID="", ProcedureStepState="SCHEDULED")
+            for _, identifier in scu.association.send_c_find(wanted, PULL):
+                if identifier is None:
+                    continue
+                if not told:
+                    for number in range(3, 100):
+                        worklist.change_state(
+                            f"2.25.{number}", "IN PROGRESS", transaction_uid="2.25.9", actor=ACTOR
+                        )
+                told.append(str(identifier.SOPInstanceUID))
+        assert {f"2.25.{number}" for number in range(100, 250)} <= set(told)
+        assert len(told) == len(set(told))
+
+    def test_more_than_a_page_is_told_once_each(self, scu: UpsScu, worklist: MemoryWorklist) -> None:
+        for number in range(3, 1200):
             worklist.create_workitem(f"2.25.{number}", minimal(), actor=ACTOR)
         found = scu.find(keys(SOPInstanceUID=""))
         told = [str(one.SOPInstanceUID) for _, one in found if one is not None]
-        assert len(told) == len(set(told)) == 250
+        assert len(told) == len(set(told)) == 1200
 
     def test_cancel_ends_it(self, ups_server: DimseServer, worklist: MemoryWorklist) -> None:
-        for number in range(3, 1500):
+        for number in range(3, 2500):
             worklist.create_workitem(f"2.25.{number}", minimal(), actor=ACTOR)
         with connected(ups_server.port) as scu:
             statuses = []
@@ -168,5 +188,5 @@ class TestFind:
                 if len(statuses) == 3:
                     scu.association.send_c_cancel(7, None, query_model=PULL)
             assert statuses[-1] == 0xFE00
-            assert len(statuses) < 1500
+            assert len(statuses) < 2500
             assert scu.get("2.25.1").status == 0x0000
