@@ -23,7 +23,7 @@ from profiles.ups.states import (
     WELL_KNOWN_UIDS,
     ProcedureStepState,
 )
-from profiles.ups.values import fits
+from profiles.ups.values import is_ae_title
 from task_manager.actor import Actor
 from task_manager.notices import Channel
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
@@ -296,7 +296,7 @@ def _tell(
 
 
 def _misnamed(receiving_ae: str) -> Refused | None:
-    if receiving_ae and fits("AE", receiving_ae):
+    if is_ae_title(receiving_ae):
         return None
     fault = Fault("ReceivingAE", "must be an AE title: 1 to 16 characters, no backslash")
     return Refused(RefusalCode.INVALID_ATTRIBUTES, (fault,))

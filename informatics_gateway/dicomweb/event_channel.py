@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from informatics_gateway.websocket_watchers import TRY_AGAIN_LATER, Connection, WebSocketChannel
 from profiles.ups.states import UPS_PUSH_SOP_CLASS_UID
-from profiles.ups.values import fits
+from profiles.ups.values import is_ae_title
 from task_manager.errors import StoreError, facts_of
 from task_manager.notices import Notice
 
@@ -72,7 +72,7 @@ def router(
 
     async def listen(websocket: WebSocket, aetitle: str) -> None:
         receiving_ae = aetitle.strip(" ")
-        if not receiving_ae or not fits("AE", receiving_ae):
+        if not is_ae_title(receiving_ae):
             await _refuse(websocket, 400, "the path must end with an AE title: 1 to 16 characters")
             return
         if not _may_open(websocket, origins):

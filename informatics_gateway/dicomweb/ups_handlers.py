@@ -30,7 +30,7 @@ from informatics_gateway.dicomweb.ups_query import parse_search, parse_subscript
 from profiles.faults import Fault
 from profiles.uids import is_uid
 from profiles.ups.states import FILTERED_GLOBAL_SUBSCRIPTION_UID
-from profiles.ups.values import fits
+from profiles.ups.values import is_ae_title
 from task_manager.actor import Actor
 from task_manager.notices import Channel
 from task_manager.outcome import Accepted, RefusalCode, Refused
@@ -229,7 +229,7 @@ def _unknown() -> Refused:
 
 def _ae_title(name: str, path: str) -> str:
     """The AE title in a path; empty if there is none."""
-    if name and not fits("AE", name):
+    if name and not is_ae_title(name):
         raise PayloadError(RefusalCode.INVALID_ATTRIBUTES, Fault(path, "needs an AE title"))
     return name.strip()
 

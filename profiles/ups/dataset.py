@@ -102,8 +102,9 @@ class ReadDataset:
 def read_dataset(payload: object) -> ReadDataset:
     """Read one DICOM JSON data set.
 
-    Keys become upper case, VRs those of the dictionary, names objects; padding that has no meaning, empty
-    ``Value`` arrays and group lengths go; an element that is no attribute of any workitem is a fault.
+    Keys become upper case, VRs those of the dictionary, names objects; padding that has no meaning, texts
+    of spaces alone, empty ``Value`` arrays and group lengths go; an element that is no attribute of any
+    workitem is a fault.
     """
     found = FaultList()
     if not isinstance(payload, dict):
@@ -244,7 +245,7 @@ def _read_values(key: str, vr: str, value: list[Any], path: str, found: FaultLis
         except InvalidValueError as fault:
             found.add(path if len(value) == 1 else f"{path}[{index}]", str(fault))
             continue
-        read.append(None if kept in ("", {}) else kept)
+        read.append(None if kept == {} or (isinstance(kept, str) and not kept.strip(" ")) else kept)
     if all(single is None for single in read):
         return {"vr": vr}
     return {"vr": vr, "Value": read}

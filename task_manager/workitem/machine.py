@@ -31,7 +31,7 @@ from profiles.ups.states import (
     TransitionEvent,
 )
 from profiles.ups.times import dicom_datetime
-from profiles.ups.values import fits
+from profiles.ups.values import is_ae_title
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.workitem.commands import (
     ChangeState,
@@ -374,7 +374,7 @@ def _request_cancel(workitem: Workitem | None, command: RequestCancel, now: date
             return finished
         return _applied(finished.workitem, [_state_report(started), *finished.reports], warning)
     asker = command.requesting_ae.strip()
-    asker = asker if asker and fits("AE", asker) else ANONYMOUS
+    asker = asker if is_ae_title(asker) else ANONYMOUS
     request = RequestedCancel(requested_at=now, requesting_ae=asker, details=details)
     asked = replace(workitem, cancel_requested=request, modified_at=now, version=workitem.version + 1)
     payload = report.cancel_requested(asker, details)

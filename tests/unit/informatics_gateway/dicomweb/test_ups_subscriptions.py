@@ -100,7 +100,9 @@ def test_wishes_that_are_wrong(store: Store, target: str, query: str, faulty: li
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-@pytest.mark.parametrize("aetitle", ["more%20than%20sixteen%20letters", "back%5Cslash", "%20", "t%C3%A9"])
+@pytest.mark.parametrize(
+    "aetitle", ["more%20than%20sixteen%20letters", "back%5Cslash", "%20", "NUL%00", "%00", "t%C3%A9"]
+)
 def test_no_ae_title(store: Store, method: str, aetitle: str) -> None:
     answer = store.web.ask(method, f"/workitems/{UID}/subscribers/{aetitle}")
     assert (answer.status_code, paths(answer)) == (400, ["ReceivingAE"])

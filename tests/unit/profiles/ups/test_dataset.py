@@ -32,6 +32,9 @@ def nested(depth: int) -> dict[str, Any]:
         pytest.param({"00741204": {"vr": "LO", "Value": []}}, {"00741204": {"vr": "LO"}}, id="empty-array"),
         pytest.param({"00741204": {"vr": "LO", "Value": [None]}}, {"00741204": {"vr": "LO"}}, id="null"),
         pytest.param({"00741204": {"vr": "LO", "Value": [""]}}, {"00741204": {"vr": "LO"}}, id="empty-text"),
+        pytest.param(
+            {"00741204": {"vr": "LO", "Value": ["  "]}}, {"00741204": {"vr": "LO"}}, id="only-spaces"
+        ),
         pytest.param({"00741204": {"vr": "LO", "Value": None}}, {"00741204": {"vr": "LO"}}, id="no-value"),
         pytest.param(
             {"00100010": {"vr": "PN", "Value": ["Doe^J"]}},

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiles.ups.values import ALL_VRS, InvalidValueError, checked, checked_binary, fits
+from profiles.ups.values import (
+    ALL_VRS,
+    InvalidValueError,
+    checked,
+    checked_binary,
+    fits,
+    is_ae_title,
+)
 
 GOOD: list[tuple[str, Any, Any]] = [
     ("AE", " PACS1 ", "PACS1"),
@@ -114,6 +121,25 @@ def test_values_that_do_not_fit(vr: str, value: Any) -> None:
     with pytest.raises(InvalidValueError):
         checked(vr, value)
     assert not fits(vr, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PACS1", True),
+        (" PACS 1 ", True),
+        ("A" * 17, False),
+        ("", False),
+        ("  ", False),
+        ("PACS1\0", False),
+        ("\0", False),
+        ("PACS\n", False),
+        ("back\\slash", False),
+        ("été", False),
+    ],
+)
+def test_ae_titles(text: str, expected: bool) -> None:
+    assert is_ae_title(text) is expected
 
 
 @pytest.mark.parametrize("binary", ["", "QUJD", "QUI=", "QQ=="])
