@@ -79,6 +79,14 @@ class PushClient:
             raise RetryableDeliveryError("the answer does not hold one workitem")
         return found[0]
 
+    def update(self, uid: str, changes: DicomJson) -> None:
+        """Update (11.6) a workitem that waits; a performer that will not change it says so, and goes on."""
+        expected = (200, 201, 204, 400, 403, 404, 405, 409, 410)
+        answer = self._service.ask("POST", f"/workitems/{_checked(uid)}", data_set=changes, expected=expected)
+        if answer.status >= 400:
+            extra = {"action": "push.will_not_change", "workitem": uid, "status": answer.status}
+            _LOG.warning("performer does not take a change of what was pushed", extra=extra)
+
     def request_cancel(self, uid: str, details: DicomJson) -> None:
         """Request Cancellation (11.8); a performer that will not cancel says so, and goes on."""
         expected = (200, 202, 400, 403, 404, 409, 410)

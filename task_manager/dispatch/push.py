@@ -40,6 +40,7 @@ from task_manager.workitem.commands import Withdraw
 from task_manager.workitem.model import RequestedCancel, Workitem
 
 _LOG = logging.getLogger(__name__)
+_PRIORITY = "ScheduledProcedureStepPriority"
 _LONGEST_PAUSE = timedelta(minutes=5)
 _SHARE_OF_SILENCE = 4  # a holder that is alive says so this often within the silence allowed
 
@@ -52,6 +53,9 @@ class PushTarget(Protocol):
 
     def retrieve(self, uid: str) -> DicomJson | None:
         """A workitem; None if the performer does not know it."""
+
+    def update(self, uid: str, changes: DicomJson) -> None:
+        """Change a workitem that waits; one that has begun, or may not be changed, stays as it is."""
 
     def request_cancel(self, uid: str, details: DicomJson) -> None:
         """Ask to cancel a workitem; one that is final or unknown needs none."""
@@ -130,6 +134,7 @@ class PushStep:
         self._wake = wake
         self._silent: dict[str, _Silence] = {}
         self._asked: dict[str, RequestedCancel | None] = {}
+        self._urged: dict[str, str] = {}
         self._news: set[str] = set()
 
     def listen(self) -> None:
@@ -176,6 +181,7 @@ class PushStep:
         self._attend_no_more(push)
         if due is None:
             self._asked.pop(push.child.child_uid, None)
+            self._urged.pop(push.child.child_uid, None)
         elif push.child.child_uid in self._news:  # told while we looked: it may have been too early
             return self._clock()
         return due
@@ -219,6 +225,7 @@ class PushStep:
             return self._lost(push)
         match text(found, "ProcedureStepState"):
             case ProcedureStepState.SCHEDULED:
+                self._pass_priority(push, found)
                 return self._clock() + self._poll
             case ProcedureStepState.IN_PROGRESS:
                 return self._in_progress(push, found)
@@ -247,6 +254,18 @@ class PushStep:
         if request is not None and self._asked.get(uid) != request:
             self._target.request_cancel(uid, request.details)
             self._asked[uid] = request
+
+    def _pass_priority(self, push: _Push, found: DicomJson) -> None:
+        """Let Y be as urgent as X has become; asked once, for not every performer takes it."""
+        uid = push.child.child_uid
+        wanted = text(push.parent.attributes, _PRIORITY)
+        if text(found, _PRIORITY) != wanted and self._urged.get(uid) != wanted:
+            try:
+                self._target.update(uid, element(_PRIORITY, wanted))
+            except FinalDeliveryError as error:  # it does the work all the same
+                extra = {"action": "push.not_urged", **self._facts(push), "error": str(error)}
+                _LOG.warning("priority of a pushed workitem stays", extra=extra)
+            self._urged[uid] = wanted
 
     def _in_progress(self, push: _Push, found: DicomJson) -> datetime:
         with self._transact() as work:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from profiles.dicom_json import text
 from profiles.faults import Fault
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
@@ -23,6 +24,7 @@ from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.commands import ChangeState, Command
 from task_manager.workitem.model import Workitem
 
+_PRIORITY = "ScheduledProcedureStepPriority"
 PUSH_KEY = "push:"
 """Keys of push jobs begin with it and end with the UID of the child."""
 
@@ -51,7 +53,8 @@ class Pushing:
         if self._targets.isdisjoint((was, is_)):
             return
         ended = after.is_final and not before.is_final
-        if was != is_ or ended or after.cancel_requested != before.cancel_requested:
+        urged = text(after.attributes, _PRIORITY) != text(before.attributes, _PRIORITY)
+        if was != is_ or ended or urged or after.cancel_requested != before.cancel_requested:
             subtasks.hasten_pushes(work.connection, after.uid, work.now)
             work.hasten_jobs()
         if was != is_ or is_ready(after.attributes) != is_ready(before.attributes):

@@ -141,6 +141,16 @@ def test_a_cancel_request_is_asked_once_whatever_the_answer(status: int) -> None
     assert orjson.loads(told.bodies[0]) == [details]
 
 
+@pytest.mark.parametrize("status", [200, 400, 405, 409])
+def test_a_change_is_asked_once_whatever_the_answer(status: int) -> None:
+    changes = element("ScheduledProcedureStepPriority", "HIGH")
+    with answering(status) as (url, told), performer(url) as client:
+        client.update(Y, changes)
+
+    assert told.requests == [f"POST /rs/workitems/{Y}"]
+    assert orjson.loads(told.bodies[0]) == [changes]
+
+
 def test_nobody_there_is_asked_again() -> None:
     with (
         performer(f"http://127.0.0.1:{free_port()}/rs") as client,

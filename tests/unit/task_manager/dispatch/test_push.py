@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from profiles.dicom_json import element, items, tag_key
+from profiles.dicom_json import element, items, tag_key, text
 from task_manager.actor import Actor
 from task_manager.dispatch.leases import replacement_uid
 from task_manager.dispatch.model import PerformerOffer, Style, SubtaskState
@@ -172,6 +172,22 @@ def test_nobody_else_may_claim_what_is_pushed(database: Database) -> None:
     assert outcome.code is RefusalCode.NOT_AUTHORIZED
     assert bed.push("FAR") == 1
     assert far.retrieve(bed.children()[0].child_uid) is not None
+
+
+def test_y_becomes_as_urgent_as_x_while_it_waits(database: Database) -> None:
+    bed, far = made(database)
+    bed.create()
+    bed.push("FAR")
+    y = bed.children()[0].child_uid
+
+    bed.tell(X, element("ScheduledProcedureStepPriority", "HIGH"), lock="")
+    for _ in range(3):
+        bed.push("FAR")
+
+    told = far.retrieve(y)
+    assert told is not None
+    assert text(told, "ScheduledProcedureStepPriority") == "HIGH"
+    assert far.updates == [y]
 
 
 def test_canceling_x_takes_y_back(database: Database) -> None:

@@ -40,6 +40,8 @@ class RemotePerformer:
         Whether it answers.
     accepts
         Whether it takes new workitems.
+    updates
+        Workitems that were changed, in order.
     cancels
         Workitems whose cancel was asked for, in order.
     watched
@@ -51,6 +53,7 @@ class RemotePerformer:
         self.reachable = True
         self.accepts = True
         self.cancels: list[str] = []
+        self.updates: list[str] = []
         self.watched: set[str] = set()
         self.gone: set[str] = set()
 
@@ -69,6 +72,11 @@ class RemotePerformer:
         self._answer()
         found = self.worklist.retrieve_workitem(uid)
         return None if isinstance(found, Refused) or uid in self.gone else found
+
+    def update(self, uid: str, changes: DicomJson) -> None:
+        self._answer()
+        self.worklist.update_workitem(uid, changes, transaction_uid="", actor=PERFORMER)
+        self.updates.append(uid)
 
     def request_cancel(self, uid: str, details: DicomJson) -> None:
         self._answer()
