@@ -174,7 +174,8 @@ WARNINGS: Mapping[W, WireWarning] = {
         dimse=0xB301, text_by_operation={Operation.SUBSCRIBE: "Deletion Lock not granted."}
     ),
     W.ATTRIBUTES_IGNORED: WireWarning(
-        dimse=0x0001,
+        dimse=0x0000,
+        dimse_by_operation={Operation.UPDATE: 0x0001, Operation.RETRIEVE: 0x0001},
         text_by_operation={Operation.UPDATE: _UNSUPPORTED, Operation.CANCEL: _UNSUPPORTED},
     ),
     W.DUPLICATE: WireWarning(dimse=0x0000),

@@ -12,6 +12,7 @@ from pathlib import Path
 from informatics_gateway.dicomweb.ups_exchange import MAX_BODY_BYTES, MAX_QUERY_CHARACTERS
 from informatics_gateway.dicomweb.ups_query import DEFAULT_RESULTS, MAX_RESULTS
 from informatics_gateway.dicomweb.ups_resources import CAPABILITIES, TRANSACTIONS
+from informatics_gateway.dimse.ups_messages import NORMALIZED_STATUSES
 from informatics_gateway.statuses import (
     STATUSES,
     TRANSACTION_UID_INCORRECT,
@@ -160,10 +161,19 @@ def states_page() -> str:
             "  event 2. For one IN PROGRESS it is recorded and told as event 2; its performer decides.",
             "- A cancel request is told on with the AE title or product that sent it, else as `ANONYMOUS`.",
             "- Person names match without regard to case; a key of one component group matches any group.",
-            "  Every attribute can be matched but those with Match `-`. Times without offset are UTC. Fuzzy,",
-            "  empty value and multiple value matching are not supported.",
-            "- A search without keys finds all workitems (PS3.18 B.24).",
-            "- A request without an Accept header is answered in `application/dicom+json`.",
+            "  Every attribute can be matched but those with Match `-`. Times without offset are those",
+            "  of Timezone Offset From UTC in the request, else UTC. Fuzzy, empty value and multiple value",
+            "  matching are not supported.",
+            "- A search without keys finds all workitems over HTTP (PS3.18 B.24) and none over DIMSE",
+            "  (CC.2.8.3.1).",
+            "- Ending a subscription that is not there is 404 over HTTP (PS3.18 11.11) and a success over",
+            "  DIMSE (table CC.2.3-2).",
+            "- Added or changed at create and told as such (B300): missing type 2 attributes come empty, an",
+            "  empty Worklist Label is filled, a modification time is replaced; the last at update as well",
+            "  (B305). A cancellation without time or reason code gets the time and 110513.",
+            "- A request without an Accept header is answered in `application/dicom+json`. XML comes only as",
+            "  `multipart/related`, and alone `application/dicom+xml` is 406; requests may send either.",
+            "- A slash at the end of a path is taken. HEAD is no method of PS3.18 chapter 11: 405.",
             "- A create that names no UID is given one.",
             f"- Further matches of a search are counted to {MOST_COUNTED}; the Warning tells no more.",
             "",
@@ -208,6 +218,7 @@ def statuses_page() -> str:
         [
             code.value,
             f"`{row.dimse:04X}`",
+            f"`{NORMALIZED_STATUSES[code]:04X}`" if code in NORMALIZED_STATUSES else "",
             str(row.http),
             ", ".join(f"{operation} {status}" for operation, status in row.http_by_operation.items()),
             " ".join(row.hl7),
@@ -227,7 +238,7 @@ def statuses_page() -> str:
             "",
             "What each refusal is called on each wire, and what is added to a success.",
             "",
-            *_table(("Refusal", "DIMSE", "HTTP", "HTTP by operation", "HL7"), refusals),
+            *_table(("Refusal", "DIMSE", "N- services", "HTTP", "HTTP by operation", "HL7"), refusals),
             "## Warnings of UPS",
             "",
             *_table(("Warning", "Operation", "DIMSE", "HTTP Warning text"), warnings),

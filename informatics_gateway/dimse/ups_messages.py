@@ -20,7 +20,7 @@ from profiles.faults import Fault
 from profiles.uids import is_uid
 from profiles.ups.states import UPS_PUSH_SOP_CLASS_UID, UPS_SOP_CLASS_UIDS
 from task_manager.actor import Actor
-from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
+from task_manager.outcome import Accepted, RefusalCode, Refused
 
 PUSH = UPS_PUSH_SOP_CLASS_UID
 WATCH = "1.2.840.10008.5.1.4.34.6.2"
@@ -215,15 +215,8 @@ def refused_answer(refusal: Refused, *, normalized: bool = True) -> Answer:
 
 
 def accepted_answer(accepted: Accepted, operation: Operation) -> Answer:
-    """The answer of a success: the first warning that has a status in this service, else 0000.
-
-    That optional attributes are not supported is a status of N-SET and N-GET alone (CC.2.6.4, CC.2.7.4).
-    """
-    told = (
-        WARNINGS[warning].dimse_status(operation)
-        for warning in accepted.warnings
-        if warning is not WarningCode.ATTRIBUTES_IGNORED or operation is Operation.UPDATE
-    )
+    """The answer of a success: the first warning that has a status in this service, else 0000."""
+    told = (WARNINGS[warning].dimse_status(operation) for warning in accepted.warnings)
     return Answer(status=next(filter(None, told), MessageStatus.SUCCESS))
 
 
