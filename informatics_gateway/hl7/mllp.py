@@ -107,23 +107,20 @@ class FrameReader:
     def _read_inside(self, data: bytes, position: int, events: list[FrameEvent]) -> int:
         end = data.find(END_BLOCK, position)
         stop = len(data) if end < 0 else end
-        restart = data.rfind(START_BLOCK, position, stop)
-        if restart >= 0:
-            self._garbage += len(self._buffer) + restart - position
+        while True:
+            restart = data.find(START_BLOCK, position, stop)
+            until = restart if restart >= 0 else stop
+            if len(self._buffer) + until - position > self._limit:
+                self._buffer += data[position : min(until, position + _HEAD_BYTES)]
+                return self._end(data, Oversize(bytes(self._buffer[:_HEAD_BYTES])), events)
+            self._buffer += data[position:until]
+            if restart < 0:
+                break
+            self._garbage += len(self._buffer) + 1
             self._buffer.clear()
             position = restart + 1
-        if len(self._buffer) + stop - position > self._limit:
-            self._buffer += data[position : min(stop, position + _HEAD_BYTES)]
-            events.append(Oversize(bytes(self._buffer[:_HEAD_BYTES])))
-            self._buffer.clear()
-            self._dead = True
-            return len(data)
-        self._buffer += data[position:stop]
-        if self._garbage > MAX_GARBAGE_BYTES:
-            events.append(Unframed(self._garbage))
-            self._buffer.clear()
-            self._dead = True
-            return len(data)
+            if self._garbage > MAX_GARBAGE_BYTES:
+                return self._end(data, Unframed(self._garbage), events)
         if end < 0:
             return len(data)
         events.append(Frame(bytes(self._buffer)))
@@ -131,3 +128,10 @@ class FrameReader:
         self._inside = False
         self._garbage = 0
         return end + 1
+
+    def _end(self, data: bytes, event: Oversize | Unframed, events: list[FrameEvent]) -> int:
+        """Tell why the stream cannot be read on; nothing of it is kept."""
+        events.append(event)
+        self._buffer.clear()
+        self._dead = True
+        return len(data)

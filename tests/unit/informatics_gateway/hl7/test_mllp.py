@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from informatics_gateway.hl7.mllp import MAX_GARBAGE_BYTES, Frame, FrameReader, Oversize, Unframed, framed
@@ -74,6 +74,7 @@ def test_streams_without_messages_end(piece: bytes) -> None:
     assert [type(event) for event in events] == [Unframed]
 
 
+@example([b"\x0b" + b"a" * 21 + b"\x0b"], 1)  # too long, and begun anew in the same piece
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 20))
 def test_any_stream_gives_the_same_however_it_is_cut(pieces: list[bytes], size: int) -> None:
     stream = b"".join(pieces)
