@@ -105,7 +105,8 @@ class Database:
             If another transaction wrote the same key first, or each waited for a row of the other; nothing
             was committed, and it may be done again at once.
         StoreError
-            If the database cannot be reached or the disk is full; nothing was committed.
+            If the database cannot be reached or the disk is full. Nothing was committed, unless the server
+            was lost in the very commit: then nobody knows, and nothing may be done again unasked.
         """
         with _store_errors():
             if not self._sqlite:
