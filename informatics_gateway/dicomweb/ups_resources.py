@@ -205,7 +205,7 @@ TRANSACTIONS: tuple[Transaction, ...] = (
             name="Change Workitem State",
             clause="11.7",
             successes={200: "Changed, or in this state before"},
-            errors=_WITH_BODY,
+            errors=(*_WITH_BODY, 403),  # work that the task manager performs by way of others
             parameters=(_TRANSACTION_UID,),
             body=Body.STATE,
             formal=path == _STATE,
