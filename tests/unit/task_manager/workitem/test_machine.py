@@ -4,76 +4,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
 from profiles.dicom_json import DicomJson, element, items, merged, tag_key, text
-from profiles.ups.report import EventType
 from profiles.ups.states import FILTERED_GLOBAL_SUBSCRIPTION_UID, GLOBAL_SUBSCRIPTION_UID, ProcedureStepState
-from task_manager.outcome import RefusalCode, Refused, WarningCode
+from task_manager.outcome import RefusalCode, WarningCode
 from task_manager.workitem import machine
-from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
-from task_manager.workitem.machine import Applied
-from task_manager.workitem.model import Workitem
+from task_manager.workitem.commands import Command, Create, RequestCancel, Update
 from tests.contract.workitems import NOW, code, instances, minimal, performed, progress, request
-
-UID, LOCK, OTHER = "2.25.100", "2.25.1", "2.25.2"
-LATER = NOW + timedelta(minutes=5)
-LATER_TEXT = "20260301120500+0000"
-S, P, C, X = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
-
-
-def applied(outcome: Applied | Refused) -> Applied:
-    assert isinstance(outcome, Applied), outcome
-    return outcome
-
-
-def refused(outcome: Applied | Refused) -> Refused:
-    assert isinstance(outcome, Refused), outcome
-    return outcome
-
-
-def created(**given: object) -> Workitem:
-    return applied(machine.create(Create(uid=UID, attributes=minimal(**given)), now=NOW)).workitem
-
-
-def do(workitem: Workitem | None, command: Command) -> Applied | Refused:
-    return machine.apply(workitem, command, now=LATER)
-
-
-def after(workitem: Workitem, *commands: Command) -> Workitem:
-    for command in commands:
-        workitem = applied(do(workitem, command)).workitem
-    return workitem
-
-
-def in_state(state: str | None) -> Workitem | None:
-    """A workitem led to `state` under LOCK."""
-    if state is None:
-        return None
-    claim, finish = ChangeState(state=P, transaction_uid=LOCK), ChangeState(state=state, transaction_uid=LOCK)
-    done = Update(changes=performed(), transaction_uid=LOCK)
-    steps: dict[str, tuple[Command, ...]] = {
-        S: (),
-        P: (claim, done),
-        C: (claim, done, finish),
-        X: (claim, finish),
-    }
-    return after(created(), *steps[state])
-
-
-def told(workitem: Workitem) -> DicomJson:
-    return items(workitem.attributes, "ProcedureStepProgressInformationSequence")[0]
-
-
-def events(outcome: Applied) -> list[tuple[int, str]]:
-    return [(int(report.event_type), report.state.value) for report in outcome.reports]
-
-
-def move(state: str, uid: str = LOCK) -> ChangeState:
-    return ChangeState(state=state, transaction_uid=uid)
-
+from tests.unit.task_manager.workitem.machines import (
+    LATER,
+    LATER_TEXT,
+    LOCK,
+    OTHER,
+    UID,
+    C,
+    P,
+    S,
+    X,
+    after,
+    applied,
+    created,
+    do,
+    events,
+    in_state,
+    move,
+    refused,
+    told,
+)
 
 # PS3.4 table CC.1.1-2, entered a second time: event, state, then the DIMSE status or the state reached.
 MISSING, WRONG, BROKEN = "", OTHER, "not a uid"
@@ -445,58 +404,6 @@ def test_canceled_keeps_what_the_performer_told() -> None:
 
 
 # Request cancel
-
-
-def test_a_cancel_request_takes_a_scheduled_workitem_through_in_progress() -> None:
-    details = merged(
-        [
-            element("ReasonForCancellation", "Duplicate"),
-            element(
-                "ProcedureStepDiscontinuationReasonCodeSequence", code("110510", "DCM", "Duplicate order")
-            ),
-        ]
-    )
-    outcome = applied(do(created(), RequestCancel(details=details)))
-    assert events(outcome) == [(1, P), (1, X)]
-    assert text(told(outcome.workitem), "ReasonForCancellation") == "Duplicate"
-    assert outcome.workitem.transaction_uid == ""
-    assert refused(do(outcome.workitem, move(X, OTHER))).code is RefusalCode.WRONG_TRANSACTION_UID
-
-
-def test_a_cancel_request_to_a_performer_is_recorded_and_told() -> None:
-    details = merged([element("ContactURI", "tel:+431234"), element("ContactDisplayName", "Ward 3")])
-    workitem = after(created(), move(P))
-    outcome = applied(do(workitem, RequestCancel(details=details, requesting_ae="RIS")))
-    assert outcome.workitem.attributes == workitem.attributes
-    assert outcome.workitem.cancel_requested is not None
-    assert outcome.workitem.cancel_requested.requesting_ae == "RIS"
-    assert outcome.workitem.cancel_requested.details == details
-    assert outcome.reports[0].event_type is EventType.CANCEL_REQUESTED
-    assert outcome.reports[0].payload == merged([details, element("RequestingAE", "RIS")])
-    assert outcome.workitem.version == workitem.version + 1
-
-
-@pytest.mark.parametrize(
-    ("said", "told_as"),
-    [("RIS1", "RIS1"), (" RIS1 ", "RIS1"), ("", "ANONYMOUS"), ("a-product-of-many-letters", "ANONYMOUS")],
-)
-def test_the_requester_is_told_as_an_ae_title(said: str, told_as: str) -> None:
-    outcome = applied(do(after(created(), move(P)), RequestCancel(requesting_ae=said)))
-    assert text(outcome.reports[0].payload, "RequestingAE") == told_as
-
-
-def test_a_cancel_request_with_wrong_details_changes_nothing() -> None:
-    details = element("ProcedureStepDiscontinuationReasonCodeSequence", element("CodeValue", "110510"))
-    outcome = refused(do(created(), RequestCancel(details=details)))
-    path = "ProcedureStepDiscontinuationReasonCodeSequence[0]."
-    assert {fault.path for fault in outcome.faults} == {f"{path}CodingSchemeDesignator", f"{path}CodeMeaning"}
-
-
-def test_other_attributes_of_a_cancel_request_are_left_out_and_told() -> None:
-    outcome = applied(do(after(created(), move(P)), RequestCancel(details=element("PatientID", "P2"))))
-    assert outcome.accepted.warnings == (WarningCode.ATTRIBUTES_IGNORED,)
-    assert outcome.workitem.cancel_requested is not None
-    assert outcome.workitem.cancel_requested.details == {}
 
 
 def test_the_given_workitem_is_never_changed() -> None:
