@@ -65,7 +65,7 @@ def running(folder: Path, ports: dict[str, int]) -> Iterator[Manager]:
     journal = StoredJournal(database, most_pending=1000, clock=now)
     channel = DimseChannel(
         journal,
-        DimseEventSender(peers, timeout_s=5),
+        DimseEventSender(peers, timeout_s=30),
         owner="test",
         clock=now,
         retry=RetryPolicy(first=timedelta(milliseconds=100), most=timedelta(milliseconds=400)),
