@@ -83,8 +83,14 @@ def router(
             await _refuse(websocket, 503, "no more watchers can be served now; try again later")
             return
         try:
+            # Before the watcher is let in: what is told from then on to another connection of this AE, which
+            # may be dead, is owed to this one as well.
+            connection.position = await run_in_threadpool(channel.position_of, receiving_ae)
             await websocket.accept()
             await _serve(websocket, connection, channel)
+        except StoreError as error:
+            _LOG.warning("store failed", extra={"action": "event_channel.store_failed", **facts_of(error)})
+            await _refuse(websocket, 503, "the store does not answer; try again later")
         except WebSocketDisconnect:
             return
         finally:
@@ -147,7 +153,7 @@ async def _send(websocket: WebSocket, connection: Connection, channel: WebSocket
         await websocket.send_text(event_message(notice, message_id))
 
     try:
-        connection.position = position = await run_in_threadpool(channel.position_of, connection.receiving_ae)
+        position = connection.position or 0
         while True:
             connection.look_up_again()
             missed = await run_in_threadpool(channel.pending, connection.receiving_ae, position)

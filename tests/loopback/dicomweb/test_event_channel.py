@@ -127,6 +127,23 @@ def test_all_connections_of_an_ae_are_told(office: Office, served: Serving) -> N
             assert watcher.hear(2) == [(UID, 1, "SCHEDULED"), (UID, 1, "IN PROGRESS")]
 
 
+def test_what_another_connection_of_the_ae_is_told_is_owed_to_a_new_one_too(
+    office: Office, served: Serving
+) -> None:
+    """The other may be dead without anybody knowing; what came after the new one was let in is not lost."""
+    office.create(UID)
+    office.claim(UID)
+    must(office.subscribe(UID))
+    with Watcher(served.url()) as first:
+        first.hear(1)
+        for percent in range(1, 31):
+            with Watcher(served.url(), close_timeout=1) as new:
+                office.progress(UID, percent)
+                assert new.hear(1) == [(UID, 3, "")]
+                assert percent_of(new.messages[-1]) == percent
+            first.hear(1)
+
+
 # Being away
 
 

@@ -104,7 +104,7 @@ class Broken(MemoryWorklist):
         raise self._error
 
     create_workitem = retrieve_workitem = update_workitem = _fail
-    change_state = request_cancel = search_workitems = _fail
+    change_state = request_cancel = search_workitems = search = _fail
 
 
 @pytest.mark.parametrize(
