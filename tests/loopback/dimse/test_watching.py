@@ -186,7 +186,7 @@ def test_watchers_hear_twenty_performers_at_once(tmp_path: Path) -> None:
                 assert subscribe(scu, ae, GLOBAL_SUBSCRIPTION_UID).status == 0x0000
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(live, uids))
-        # A report whose answer does not come in time, on a busy machine, is sent again: PS3.7 has no other way.
+        # On a busy machine an answer may not come in time: the report is sent again (PS3.7 has no other way).
         wait_until(
             lambda: all(list(dict.fromkeys(told(one, uid))) == [S1, P1, C1] for one in heard for uid in uids),
             "the reports",
