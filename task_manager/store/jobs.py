@@ -267,11 +267,6 @@ def count_jobs(connection: Connection) -> dict[tuple[str, str], int]:
     return {(lane, state): number for lane, state, number in connection.execute(statement)}
 
 
-def event_by_id(connection: Connection, event_id: int) -> OperationalEvent:
-    """A recorded event."""
-    return _event(connection.execute(select(_EVENT.c.content).where(_EVENT.c.id == event_id)).scalar_one())
-
-
 def events_about(
     connection: Connection, *, study_instance_uid: str, accession_number: str
 ) -> list[OperationalEvent]:

@@ -19,10 +19,8 @@ from profiles.dicom_json import DicomJson
 from profiles.ups.returning import search_result
 from profiles.ups.states import ProcedureStepState
 from task_manager.store.compiled import Statement, fetch, utc_text, utc_time
-from task_manager.store.reports import Written, write_reports
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import expires_at, same_columns, search_columns
-from task_manager.workitem.machine import StateReport
 from task_manager.workitem.model import RequestedCancel, Workitem
 
 _WORKITEM = METADATA.tables["workitem"]
@@ -183,12 +181,6 @@ def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
     return None if record is None else record.workitem
 
 
-def origin_of(connection: Connection, uid: str) -> Origin:
-    """What made a workitem; empty if it is unknown."""
-    record = record_by_uid(connection, uid)
-    return Origin() if record is None else record.origin
-
-
 def texts(connection: Connection, uids: Sequence[str]) -> list[bytes | None]:
     """The attributes of workitems as DICOM JSON text, None for those that are unknown."""
     if connection.dialect.name == "sqlite" or len(uids) < 2:
@@ -311,19 +303,3 @@ def _record(row: Sequence[Any]) -> Record:
 
 def _names(joined: str) -> tuple[str, ...]:
     return tuple(joined.split(",")) if joined else ()
-
-
-def add_reports(
-    connection: Connection,
-    reports: Sequence[StateReport],
-    *,
-    actor: str,
-    now: datetime,
-    receiving_ae: str = "",
-) -> None:
-    """Append reports of one doing; see :mod:`task_manager.store.reports`."""
-    write_reports(
-        connection,
-        [Written(report=report, actor=actor, receiving_ae=receiving_ae) for report in reports],
-        now,
-    )
