@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoded data sets to DICOM JSON, without pixels and without values over 1 KiB.
+"""Encoded data sets to DICOM JSON, without pixels and without values over a limit (1 KiB on arrival).
 
 One pass over the bytes, no pydicom dataset: this runs once for each instance that arrives. Structure that
 cannot be followed (an element beyond the end, a sequence that does not end) is an error; a value that cannot
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from mmap import mmap
 
@@ -26,8 +28,57 @@ MAX_ELEMENTS = 2_000_000
 
 Buffer = bytes | mmap
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes in bytes over which values are left out.
+
+    Attributes
+    ----------
+    value, binary
+        Of one value; of one of a binary VR (OB, OD, OF, OL, OV, OW, UN).
+    sequence
+        Of one sequence.
+    kept
+        Of all that is kept of a data set.
+    """
+
+    value: int = MAX_VALUE_BYTES
+    binary: int = MAX_VALUE_BYTES
+    sequence: int = MAX_SEQUENCE_BYTES
+    kept: int = MAX_KEPT_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A value that was left out for its size, or as it is pixel data.
+
+    Attributes
+    ----------
+    path
+        Where it is: tags and, within sequences, item numbers from 1, joined by slashes.
+    start, end
+        Of the value in the buffer, half-open; the items of an encapsulated value, delimiter included.
+    encapsulated
+        Whether it is fragments in items (PS3.5 A.4).
+    little_endian
+        Byte order of its words.
+    """
+
+    path: str
+    vr: str
+    start: int
+    end: int
+    encapsulated: bool
+    little_endian: bool
+
+
+HEADER_LIMITS = Limits()
+_Known = dict[tuple[str, str, bytes, tuple[str, ...]], DicomJson]
+
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_MOST_KNOWN = 20_000
 _KEPT_OVERHEAD = 64  # bytes that any kept element costs beside its value
 _PIXEL_GROUP = 0x7FE0
 _SPECIFIC_CHARACTER_SET = 0x00080005
@@ -84,9 +135,24 @@ class ElementReader:
         Explicit VR (else implicit).
     little_endian
         Byte order.
+    limits
+        What is left out.
+    stand_in
+        Makes what stands in the place of a value that was left out; None leaves the attribute out.
+    known
+        Elements met before, shared by readers of similar data sets; nobody may change one.
     """
 
-    def __init__(self, data: Buffer, *, explicit: bool, little_endian: bool) -> None:
+    def __init__(
+        self,
+        data: Buffer,
+        *,
+        explicit: bool,
+        little_endian: bool,
+        limits: Limits = HEADER_LIMITS,
+        stand_in: Callable[[LeftOut], DicomJson | None] | None = None,
+        known: _Known | None = None,
+    ) -> None:
         order = "<" if little_endian else ">"
         self._data = data
         self._explicit = explicit
@@ -94,12 +160,16 @@ class ElementReader:
         self._tag_and_short = struct.Struct(f"{order}HH2sH").unpack_from
         self._tag_and_long = struct.Struct(f"{order}HHL").unpack_from
         self._long = struct.Struct(f"{order}L").unpack_from
+        self._limits = limits
+        self._stand_in = stand_in
+        self._known = known
+        self._path = ""
         self._signed_pixels = False
         self._count = 0
         self._kept = 0
 
     def read(self, start: int) -> DicomJson:
-        """The data set that fills the buffer from `start`; nothing more is kept after `MAX_KEPT_BYTES`.
+        """The data set that fills the buffer from `start`; no more is kept than the limits allow.
 
         Raises
         ------
@@ -112,7 +182,7 @@ class ElementReader:
     def _data_set(
         self, at: int, end: int, *, delimited: bool, depth: int, codecs: tuple[str, ...], keep: bool
     ) -> tuple[DicomJson, int]:
-        data, explicit = self._data, self._explicit
+        data, explicit, limits = self._data, self._explicit, self._limits
         found: DicomJson = {}
         creators: dict[int, str] = {}
         while at < end:
@@ -158,6 +228,8 @@ class ElementReader:
                 value, at = self._open_value(
                     tag, vr, vr_bytes, value_at, length, end, depth=depth, codecs=codecs, keep=keep
                 )
+                if value is None and keep and length == _UNDEFINED and vr != "SQ":
+                    self._leave_out(found, tag, vr, value_at, at, encapsulated=True)
                 if value is not None and keep:
                     found[f"{tag:08X}"] = value
                     keep = self._has_room(depth, at - value_at)
@@ -167,9 +239,10 @@ class ElementReader:
                 raise EncodingError("the data set ends inside an element", tag)
             if tag == _SPECIFIC_CHARACTER_SET:
                 codecs = codecs_of(data[value_at:at])
-            if not keep or length > MAX_VALUE_BYTES or number == 0 or group == _PIXEL_GROUP:
+            if not keep or number == 0 or tag == _TRAILING_PADDING:
                 continue
-            if tag == _TRAILING_PADDING:
+            if length > (limits.binary if vr in _BINARY else limits.value) or group == _PIXEL_GROUP:
+                self._leave_out(found, tag, vr, value_at, at)
                 continue
             raw = data[value_at:at]
             if tag == _PIXEL_REPRESENTATION and length == 2:
@@ -187,7 +260,26 @@ class ElementReader:
         """Whether more may be kept after a value of `size` bytes; sequences count as a whole."""
         if depth == 0:
             self._kept += size + _KEPT_OVERHEAD
-        return self._kept < MAX_KEPT_BYTES
+        return self._kept < self._limits.kept
+
+    def _leave_out(
+        self, found: DicomJson, tag: int, vr: str, start: int, end: int, *, encapsulated: bool = False
+    ) -> None:
+        """Put what stands in for a value that is left out into `found`."""
+        if self._stand_in is None:
+            return
+        key = f"{tag:08X}"
+        left_out = LeftOut(
+            path=f"{self._path}{key}",
+            vr=vr,
+            start=start,
+            end=end,
+            encapsulated=encapsulated,
+            little_endian=self._order == "<",
+        )
+        element = self._stand_in(left_out)
+        if element is not None:
+            found[key] = element
 
     def _known_vr(self, tag: int, creators: dict[int, str]) -> str:
         number = tag & 0xFFFF
@@ -230,10 +322,18 @@ class ElementReader:
             vr_bytes = b"UN"  # an element in implicit form: so are its items
         if self._explicit and vr_bytes == b"UN":
             # PS3.5 6.2.2 note 4: the items of such a value are implicit VR little endian
-            reader = ElementReader(self._data, explicit=False, little_endian=True)
+            reader = ElementReader(
+                self._data,
+                explicit=False,
+                little_endian=True,
+                limits=self._limits,
+                stand_in=self._stand_in,
+                known=self._known,
+            )
             reader._count, reader._signed_pixels = self._count, self._signed_pixels
+        outside, reader._path = self._path, f"{self._path}{tag:08X}/"
         items, at = reader._items(tag, at, length, end, depth=depth, codecs=codecs, keep=keep)
-        self._count = reader._count
+        self._count, self._path = reader._count, outside
         if items is None:
             return None, at
         return ({"vr": "SQ", "Value": items} if items else {"vr": "SQ"}), at
@@ -241,11 +341,11 @@ class ElementReader:
     def _items(
         self, tag: int, at: int, length: int, end: int, *, depth: int, codecs: tuple[str, ...], keep: bool
     ) -> tuple[list[DicomJson] | None, int]:
-        start = at
+        start, path = at, self._path
         if length != _UNDEFINED:
             if at + length > end:
                 raise EncodingError("the data set ends inside a sequence", tag)
-            if not keep or length > MAX_SEQUENCE_BYTES:
+            if not keep or length > self._limits.sequence:
                 return None, at + length
             end = at + length
         items: list[DicomJson] = []
@@ -264,11 +364,13 @@ class ElementReader:
             item_end = end if open_item else at + item_length
             if item_end > end:
                 raise EncodingError("an item is longer than its sequence", tag)
+            if self._stand_in is not None:
+                self._path = f"{path}{len(items) + 1}/"
             item, at = self._data_set(
                 at, item_end, delimited=open_item, depth=depth + 1, codecs=codecs, keep=keep
             )
             items.append(item)
-            if at - start > MAX_SEQUENCE_BYTES:
+            if at - start > self._limits.sequence:
                 keep, items = False, []
         if length == _UNDEFINED:
             raise EncodingError("a sequence does not end", tag)
@@ -289,6 +391,17 @@ class ElementReader:
         raise EncodingError("the encapsulated value does not end", tag)
 
     def _json(self, vr: str, raw: bytes, codecs: tuple[str, ...]) -> DicomJson:
+        if self._known is None:
+            return self._decoded(vr, raw, codecs)
+        key = (self._order, vr, raw, codecs)
+        element = self._known.get(key)
+        if element is None:
+            element = self._decoded(vr, raw, codecs)
+            if len(self._known) < _MOST_KNOWN and len(raw) <= MAX_VALUE_BYTES:
+                self._known[key] = element
+        return element
+
+    def _decoded(self, vr: str, raw: bytes, codecs: tuple[str, ...]) -> DicomJson:
         if not raw:
             return {"vr": vr}
         if vr in _BINARY:

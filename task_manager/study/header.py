@@ -10,6 +10,9 @@ from __future__ import annotations
 import mmap
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,16 +87,64 @@ def _read(file: BinaryIO) -> InstanceHeader | Refused:
         return _refused(
             RefusalCode.NOT_STORABLE, "TransferSyntaxUID", "missing, or not a transfer syntax of PS3.6"
         )
+    with _data_set(file, transfer_syntax, start) as encoded:
+        attributes = ElementReader(
+            encoded.data, explicit=encoded.explicit, little_endian=encoded.little_endian
+        ).read(encoded.start)
+    return _checked(attributes, transfer_syntax)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedDataSet:
+    """The data set of a file: all bytes of the file, or those of a data set that was deflated.
+
+    Attributes
+    ----------
+    data
+        Valid while the file is open.
+    start
+        Where the data set begins in `data`.
+    """
+
+    data: Buffer
+    start: int
+    transfer_syntax_uid: str
+
+    @property
+    def explicit(self) -> bool:
+        """Whether VRs are explicit."""
+        return self.transfer_syntax_uid != ImplicitVRLittleEndian
+
+    @property
+    def little_endian(self) -> bool:
+        """Whether the byte order is little endian."""
+        return self.transfer_syntax_uid != ExplicitVRBigEndian
+
+
+@contextmanager
+def open_data_set(path: Path) -> Iterator[EncodedDataSet]:
+    """The data set of a stored Part 10 file, mapped and not loaded.
+
+    Raises
+    ------
+    EncodingError, ValueError, struct.error, zlib.error
+        If the file is not one that :func:`read_header` takes.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        meta, start = _file_meta(file.read(_MAX_META_BYTES))
+        with _data_set(file, meta.get(0x0010, ""), start) as encoded:
+            yield encoded
+
+
+@contextmanager
+def _data_set(file: BinaryIO, transfer_syntax: str, start: int) -> Iterator[EncodedDataSet]:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         data: Buffer = whole
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
             data, start = _inflated(whole[start:]), 0
-        attributes = ElementReader(
-            data,
-            explicit=transfer_syntax != ImplicitVRLittleEndian,
-            little_endian=transfer_syntax != ExplicitVRBigEndian,
-        ).read(start)
-    return _checked(attributes, transfer_syntax)
+        yield EncodedDataSet(data=data, start=start, transfer_syntax_uid=transfer_syntax)
 
 
 def _checked(attributes: DicomJson, transfer_syntax: str) -> InstanceHeader | Refused:
