@@ -9,39 +9,16 @@ of the repetitions (3 s for 16 kB of ``~``, version 1.3.5). What a segment means
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from profiles.hl7.characters import CharacterSet, declared_set, decoded_text
 
 SUPPORTED_VERSIONS = frozenset({"2.3.1", "2.4", "2.5", "2.5.1"})
 MAX_SEGMENTS = 5000
 MAX_REPETITIONS = 64
 _MAX_COMPONENTS = 64
-
-# HL7 table 0211 to Python codecs; UTF-16, UTF-32 and CNS 11643 have no place here: the first two hold
-# the framing bytes of MLLP, the last has no codec.
-CODECS: Mapping[str, str] = {
-    "": "ascii",
-    "ASCII": "ascii",
-    "8859/1": "iso8859-1",
-    "8859/2": "iso8859-2",
-    "8859/3": "iso8859-3",
-    "8859/4": "iso8859-4",
-    "8859/5": "iso8859-5",
-    "8859/6": "iso8859-6",
-    "8859/7": "iso8859-7",
-    "8859/8": "iso8859-8",
-    "8859/9": "iso8859-9",
-    "8859/15": "iso8859-15",
-    "ISO IR14": "shift_jis",
-    "ISO IR87": "iso2022_jp",
-    "ISO IR159": "iso2022_jp_1",
-    "GB 18030-2000": "gb18030",
-    "KS X 1001": "euc_kr",
-    "BIG-5": "big5",
-    "UNICODE": "utf-8",
-    "UNICODE UTF-8": "utf-8",
-}
 
 
 class ErrorCode(StrEnum):
@@ -95,6 +72,39 @@ def location_of(path: str) -> Location:
         return Location()
     segment, sequence, number, repetition, component = match.groups()
     return Location(segment, int(sequence or 1), int(number or 0), int(repetition or 1), int(component or 0))
+
+
+_FIELD_PATH = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d{0,2})(?:\.([1-9]\d?))?(?:\.([1-9]\d?))?")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPath:
+    """Where a value stands: segment, field, component and subcomponent, each from 1."""
+
+    segment: str
+    field: int
+    component: int = 1
+    subcomponent: int = 1
+
+    @classmethod
+    def parsed(cls, text: str) -> FieldPath:
+        """The path that `text` spells (``ZDS-1``, ``PID-3.4.2``).
+
+        Raises
+        ------
+        ValueError
+            If it spells none.
+        """
+        match = _FIELD_PATH.fullmatch(text)
+        if match is None:
+            raise ValueError("is no place of HL7, such as OBR-18 or PID-3.4.2")
+        segment, *numbers = match.groups()
+        return cls(segment, *(int(number or 1) for number in numbers))
+
+    @property
+    def location(self) -> Location:
+        """The place as an ERR tells it."""
+        return Location(self.segment, 1, self.field, 1, self.component)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +231,16 @@ class Segment:
         """The location of a field of this segment."""
         return Location(self.name, self.sequence, number, 1, component)
 
+    def deletes(self, number: int) -> bool:
+        """Whether the sender deletes what was known of a field (chapter 2.5.3.2)."""
+        return self.raw(number).strip(" ") == '""'
+
+    @property
+    def text_as_sent(self) -> str:
+        """The whole segment with its escapes."""
+        parts = self.fields[:1] + self.fields[2:] if self.name == "MSH" else self.fields
+        return self.encoding.field.join(parts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
@@ -245,6 +265,10 @@ class Header:
         """Whether the sender asks for enhanced acknowledgement (MSH-15 or MSH-16 valued; chapter 2.9.3)."""
         return bool(self.accept_acknowledgement or self.application_acknowledgement)
 
+    def first_component(self, text: str) -> str:
+        """The decoded first component of a field of this header."""
+        return Repetition(text, self.encoding).text()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -262,7 +286,13 @@ class Unreadable:
     faults: tuple[Hl7Fault, ...] = field(default=())
 
 
-def read_message(raw: bytes, *, undeclared: Sequence[str] = ("utf-8", "iso8859-1")) -> Message | Unreadable:
+UNDECLARED = ("utf-8", "iso8859-1")
+"""Codecs tried in turn when MSH-18 is empty."""
+
+
+def read_message(
+    raw: bytes, *, undeclared: Sequence[str] | Callable[[Header], Sequence[str]] = UNDECLARED
+) -> Message | Unreadable:
     """Decode and split `raw` (one message, no MLLP frame).
 
     Parameters
@@ -270,46 +300,34 @@ def read_message(raw: bytes, *, undeclared: Sequence[str] = ("utf-8", "iso8859-1
     raw
         CR ends a segment; a message without any CR may use LF, and CRLF is taken as CR.
     undeclared
-        Codecs tried in turn when MSH-18 is empty. A declared set is never second-guessed.
+        Codecs tried in turn when MSH-18 is empty, or what tells them for a header. A declared set is never
+        second-guessed.
 
     References
     ----------
     HL7 v2.5.1 chapter 2.5 to 2.7, tables 0211 and 0357.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n \t")
-    found = _header(raw[:8192].decode("iso8859-1"), "iso8859-1")
-    if found is None:
+    header = _header(raw[:8192].decode("iso8859-1"), "iso8859-1")
+    if header is None:
         fault = Hl7Fault(ErrorCode.SEGMENT_SEQUENCE, Location("MSH"), "no usable MSH segment")
         return Unreadable(header=None, faults=(fault,))
-    header = found
-    text = None
-    declared = _declared_codec(header)
-    for codec in undeclared if declared == "ascii" else filter(None, [declared]):
+    declared = declared_set(header.character_set.split(header.encoding.repetition, 8)[:8])
+    if declared is None:
+        fault = Hl7Fault(ErrorCode.TABLE_VALUE, Location("MSH", 1, 18), "character set is not supported")
+        return Unreadable(header=header, faults=(fault,))
+    tried = [declared]
+    if declared == declared_set([]):
+        codecs = undeclared if not callable(undeclared) else undeclared(header)
+        tried = [CharacterSet(codec=codec, base=codec) for codec in codecs]
+    for one in tried:
         try:
-            text = raw.decode(codec)
+            text = decoded_text(raw, one, header.encoding.escape.encode("ascii"))
         except UnicodeDecodeError:
             continue
-        header = _header(text[:8192], codec) or header
-        break
-    if text is None:
-        at = Location("MSH", 1, 18)
-        if declared:
-            return Unreadable(
-                header=header, faults=(Hl7Fault(ErrorCode.DATA_TYPE, at, "bytes are not of this set"),)
-            )
-        return Unreadable(
-            header=header, faults=(Hl7Fault(ErrorCode.TABLE_VALUE, at, "character set is not supported"),)
-        )
-    return _split(header, text)
-
-
-def _declared_codec(header: Header) -> str:
-    """The codec of MSH-18; empty if a set is not supported. Japanese sets extend an ASCII first one."""
-    names = [name.strip() for name in header.character_set.split(header.encoding.repetition, 8)]
-    codecs = [CODECS.get(name.upper(), "") for name in names]
-    if codecs[0] == "ascii":
-        return next((codec for codec in codecs if codec.startswith("iso2022")), "ascii")
-    return codecs[0]
+        return _split(_header(text[:8192], one.codec) or header, text)
+    fault = Hl7Fault(ErrorCode.DATA_TYPE, Location("MSH", 1, 18), "bytes are not of this set")
+    return Unreadable(header=header, faults=(fault,))
 
 
 def _header(text: str, codec: str) -> Header | None:

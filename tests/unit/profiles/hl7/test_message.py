@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiles.hl7.characters import CODECS
 from profiles.hl7.message import (
-    CODECS,
     MAX_SEGMENTS,
     Encoding,
     ErrorCode,
