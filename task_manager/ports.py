@@ -44,6 +44,9 @@ class StagedObject(Protocol):
             If the disk is full or fails.
         """
 
+    def write_pieces(self, pieces: Sequence[memoryview]) -> None:
+        """Append several pieces; raises as `write`."""
+
     def discard(self) -> None:
         """Remove the staged bytes; does nothing when committed or discarded before."""
 
@@ -136,7 +139,7 @@ class SearchPage:
     remaining: int
 
 
-MOST_COUNTED = 1000
+MOST_COUNTED = 200
 """Further matches are counted to here: counting on would cost more than the search."""
 
 
@@ -152,7 +155,7 @@ class Worklist(Protocol):
     def fetch(self, uid: str) -> Future[bytes | Refused]:
         """UPS Get (CC.2.7) as DICOM JSON text: all attributes but the Transaction UID."""
 
-    def search(self, query: WorkitemQuery) -> SearchPage:
+    def search(self, query: WorkitemQuery) -> Future[SearchPage]:
         """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
 
     def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:

@@ -26,9 +26,11 @@ from task_manager.store import searching, workitems
 from task_manager.store.batching import Batches
 from task_manager.store.database import Connection, Database
 from task_manager.transaction import Follower, Interceptor, WorklistTransaction
+from task_manager.workitem.columns import is_decided
 from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel, Update
 
 _MOST_FOUND = 1000
+_MOST_SEARCHES = 8
 _TRIES_AFTER_CONFLICT = 5
 
 
@@ -76,6 +78,12 @@ class StoredWorklist:
         self._reads: Batches[str, bytes | Refused] = Batches(
             self._read, name="worklist-reads", shared=_store_is_away
         )
+        self._searches: Batches[WorkitemQuery, SearchPage] = Batches(
+            self._search, name="worklist-searches", most=_MOST_SEARCHES, shared=_store_is_away
+        )
+        self._examinations: Batches[WorkitemQuery, SearchPage] = Batches(
+            self._search, name="worklist-examinations", most=1, shared=_store_is_away
+        )
 
     def submit(self, uid: str, command: Create | Command, *, actor: Actor) -> Future[Accepted | Refused]:
         """Create, Set, Change State or Request Cancel; the answer comes when it is durable."""
@@ -85,16 +93,19 @@ class StoredWorklist:
         """UPS Get (CC.2.7) as DICOM JSON text."""
         return self._reads.ask(uid)
 
-    def search(self, query: WorkitemQuery) -> SearchPage:
-        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival."""
+    def search(self, query: WorkitemQuery) -> Future[SearchPage]:
+        """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival.
+
+        Searches that columns decide do not wait for those that look into workitems. Each kind has one thread:
+        threads that step through rows at the same time hold each other up.
+        """
         bounded = WorkitemQuery(
             matching=query.matching,
             offset=query.offset,
             limit=min(max(query.limit, 0), _MOST_FOUND),
             returned=query.returned,
         )
-        with self._database.read() as connection:
-            return searching.search_page(connection, bounded)
+        return (self._searches if is_decided(query.matching) else self._examinations).ask(bounded)
 
     def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """UPS Create (PS3.4 CC.2.5)."""
@@ -110,7 +121,7 @@ class StoredWorklist:
 
     def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
         """The results of `search` as data sets."""
-        return [orjson.loads(result) for result in self.search(query).results]
+        return [orjson.loads(result) for result in self.search(query).result().results]
 
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor
@@ -170,6 +181,10 @@ class StoredWorklist:
             except ConflictError:
                 if tries <= 0:
                     raise
+
+    def _search(self, queries: Sequence[WorkitemQuery]) -> Sequence[SearchPage]:
+        with self._database.read() as connection:
+            return [searching.search_page(connection, query) for query in queries]
 
     def _read(self, uids: Sequence[str]) -> Sequence[bytes | Refused]:
         with self._database.read() as connection:

@@ -286,7 +286,10 @@ class Exchange:
         if media_type == MULTIPART_XML:
             body, content_type = await beside(_xml_parts, found)
             return Answer(200, body, content_type, headers)
-        body = b"[%s]" % (found[0] if len(found) == 1 else b",".join(found))
+        if len(found) == 1:
+            body = b"[%s]" % found[0]
+        else:  # joined once: results are large
+            body = b",".join((b"[" + found[0], *found[1:-1], found[-1] + b"]"))
         return Answer(200, body, media_type, headers)
 
 

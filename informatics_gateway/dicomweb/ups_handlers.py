@@ -77,7 +77,7 @@ class Handlers:
             return exchange.refused(Refused(RefusalCode.UNSUPPORTED_MATCHING, search))
         if not search.query.limit:
             return exchange.warn(Answer(204), search.warnings)
-        page = await beside(self._worklist.search, search.query)
+        page = await _settled(self._worklist.search(search.query))
         if not page.results:
             return exchange.warn(Answer(204), search.warnings)
         answer = await exchange.data_sets(page.results, media_type)

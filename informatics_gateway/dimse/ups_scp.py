@@ -253,7 +253,7 @@ class UpsProvider:
         query = WorkitemQuery(
             matching=search.keys, offset=offset, limit=_PAGE, returned=search.tags | {_SOP_INSTANCE_UID}
         )
-        return self._worklist.search(query).results
+        return self._worklist.search(query).result().results
 
 
 def _match(search: Find, found: bytes) -> tuple[str, Dataset]:

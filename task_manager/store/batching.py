@@ -35,6 +35,8 @@ class Batches(Generic[_Asked, _Answer]):
         away would else be waited for once for each, and what it may have committed would be done again.
     name
         Of the thread, which lives while there is work and a few seconds longer.
+    most
+        Requests of a batch: 1 where one may take long and the others should not wait for its end.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Batches(Generic[_Asked, _Answer]):
         answer: Callable[[Sequence[_Asked]], Sequence[_Answer]],
         *,
         name: str,
+        most: int = _MOST,
         shared: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._answer = answer
         self._shared = shared
         self._name = name
+        self._most = most
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._waiting: deque[tuple[_Asked, Future[_Answer]]] = deque()
@@ -82,7 +86,7 @@ class Batches(Generic[_Asked, _Answer]):
             time.sleep(_GATHERING_S)
             looks -= 1
         with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             self._running = bool(batch)
             self._latest = len(batch)
         return batch

@@ -55,13 +55,33 @@ class Statement:
         compiled = self._for(connection)
         return fetch(connection, compiled.sql, compiled.given(values))
 
-    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run a change for each of `rows`; nothing for none."""
-        if not rows:
-            return
+    def texts(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[bytes, ...]]:
+        """Run a SELECT of texts that are never NULL; all its rows as UTF-8, which no string is made of."""
+        compiled = self._for(connection)
+        given = compiled.given(values)
+        with _cursor(connection, compiled.sql) as cursor:
+            if connection.dialect.name == "sqlite":
+                return _sqlite_texts(connection, cursor, compiled.sql, given)
+            cursor.execute(compiled.sql, given)
+            found = cursor.pgresult
+            value, columns = found.get_value, range(found.nfields)
+            return [tuple([value(row, column) for column in columns]) for row in range(found.ntuples)]
+
+    def change(self, connection: Connection, values: Mapping[str, Any]) -> None:
+        """Run a change."""
         compiled = self._for(connection)
         with _cursor(connection, compiled.sql) as cursor:
-            cursor.executemany(compiled.sql, [compiled.given(row) for row in rows])
+            cursor.execute(compiled.sql, compiled.given(values))
+
+    def order(self, connection: Connection) -> tuple[str, ...]:
+        """Names of its values in the order of their places; empty where they are passed by name."""
+        return self._for(connection).order or ()
+
+    def change_each(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a change for each of `rows`, their values in the order of the places."""
+        compiled = self._for(connection)
+        with _cursor(connection, compiled.sql) as cursor:
+            cursor.executemany(compiled.sql, rows)
 
     def _for(self, connection: Connection) -> _Compiled:
         dialect = connection.dialect
@@ -95,6 +115,18 @@ def fetch(connection: Connection, sql: str, values: Any) -> list[tuple[Any, ...]
         cursor.execute(sql, values)
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
+
+
+def _sqlite_texts(connection: Connection, cursor: Any, sql: str, values: Any) -> list[tuple[bytes, ...]]:
+    """The connection is this thread's alone as long as its transaction lasts, and so is its setting."""
+    driver: Any = connection.connection.dbapi_connection
+    usual, driver.text_factory = driver.text_factory, bytes
+    try:
+        cursor.execute(sql, values)
+        found: list[tuple[bytes, ...]] = cursor.fetchall()
+        return found
+    finally:
+        driver.text_factory = usual
 
 
 @contextmanager

@@ -39,6 +39,7 @@ _BEATEN_BY_ANOTHER = frozenset({"40001", "40P01"})
 """SQLSTATEs of a transaction that PostgreSQL gave up for another's sake: serialization failure, deadlock."""
 # A server that is gone without a word is noticed in seconds, not in hours (libpq's parameters).
 _POSTGRESQL = {
+    "client_encoding": "utf8",
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,

@@ -12,12 +12,13 @@ from itertools import takewhile
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, type_coerce, union_all, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, type_coerce, union_all, update
 
 from profiles.sole.events import EventType, OperationalEvent, Outcome
 from task_manager.outbox import Job, JobKind, JobState, event_lane
-from task_manager.store.compiled import Statement, utc_text
-from task_manager.store.studies import upsert, upsert_for
+from task_manager.store.compiled import utc_text
+from task_manager.store.rowwise import inserting
+from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA, UtcText
 
 _JOB = METADATA.tables["job"]
@@ -55,13 +56,7 @@ def plan_job(
 
 
 _EVENT_COLUMNS = ("key", "type", "study_instance_uid", "accession_number", "content", "occurred_at")
-_ADD_EVENT = Statement(
-    lambda dialect: (
-        upsert_for(dialect, _EVENT)
-        .values({name: bindparam(name) for name in _EVENT_COLUMNS})
-        .on_conflict_do_nothing(index_elements=["key"])
-    )
-)
+_ADD_EVENT = inserting(_EVENT, _EVENT_COLUMNS, unless=["key"])
 _ADD_TELLING = (
     "INSERT INTO job (key, lane, kind, state, workitem_uid, event_id, attempts, due_at, claimed_by,"
     " last_error, summary, created_at)"
@@ -87,7 +82,7 @@ def record_events(
         }
         for event in events
     ]
-    _ADD_EVENT.run_many(connection, rows)
+    _ADD_EVENT.run(connection, rows)
     due = utc_text(now)
     tellings = [
         (

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, select
 
-from task_manager.store.compiled import Statement, utc_text
+from task_manager.store.compiled import utc_text
+from task_manager.store.rowwise import inserting
 from task_manager.store.tables import METADATA
 from task_manager.workitem.machine import StateReport
 
@@ -24,7 +25,7 @@ CHANNEL = "airway_reports"
 """What PostgreSQL notifies other processes of after the commit."""
 
 _NAMES = ("workitem_uid", "receiving_ae", "event_type", "state", "content", "actor", "reported_at")
-_ADD = Statement(lambda _: insert(_REPORT).values({name: bindparam(name) for name in _NAMES}))
+_ADD = inserting(_REPORT, _NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ def write_reports(connection: Connection, written: Sequence[Written], now: datet
     if not written:
         return
     lock_journal(connection)
-    _ADD.run_many(
+    _ADD.run(
         connection,
         [
             {

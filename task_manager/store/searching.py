@@ -87,7 +87,7 @@ def _decided_page(
 ) -> SearchPage:
     columns = tuple(equal)
     wanted = {f"of_{name}": values[0] for name, values in equal.items()}
-    rows = _page_statement(columns, _needs_attributes(query)).rows(
+    rows = _page_statement(columns, _needs_attributes(query)).texts(
         connection, {**wanted, "most": query.limit, "skipped": query.offset}
     )
     results = tuple(_result(summary, attributes, query.returned) for summary, attributes in rows)
@@ -117,7 +117,7 @@ def _examined_page(
         if skip:
             skip -= 1
         elif len(results) < query.limit:
-            results.append(_result(row.summary, row.attributes, query.returned))
+            results.append(_result(row.summary.encode(), row.attributes.encode(), query.returned))
         else:
             remaining += 1
             if remaining >= MOST_COUNTED:
@@ -164,10 +164,10 @@ def _needs_attributes(query: WorkitemQuery) -> bool:
     return query.returned is None or not query.returned <= always_returned()
 
 
-def _result(summary: str, attributes: str, returned: frozenset[str] | None) -> bytes:
+def _result(summary: bytes, attributes: bytes, returned: frozenset[str] | None) -> bytes:
     if returned is None:
-        return attributes.encode()
+        return attributes
     if summary and returned <= always_returned():
-        return summary.encode()
+        return summary
     content: DicomJson = orjson.loads(attributes)
     return orjson.dumps(search_result(content, returned))

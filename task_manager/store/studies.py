@@ -12,11 +12,10 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, and_, bindparam, exists, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
+from task_manager.store.rowwise import upserting
 from task_manager.store.tables import METADATA
 from task_manager.study.model import Evidence, Instance, InstanceHeader, Series, Study, StudyState
 
@@ -43,12 +42,7 @@ _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
 
 def upsert(connection: Connection, table: Any) -> Any:
     """An INSERT of the connection's dialect that knows ON CONFLICT."""
-    return upsert_for(connection.dialect.name, table)
-
-
-def upsert_for(dialect: str, table: Any) -> Any:
-    """An INSERT of a dialect that knows ON CONFLICT."""
-    return (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
+    return upserting(connection.dialect.name, table)
 
 
 def locked_study(connection: Connection, study_instance_uid: str) -> Study | None:
@@ -324,7 +318,7 @@ def explanations_of(connection: Connection, study_instance_uid: str) -> list[tup
 
 @lru_cache
 def _put_study(dialect: str) -> Any:
-    statement = upsert_for(dialect, _STUDY)
+    statement = upserting(dialect, _STUDY)
     changes = {column.name: statement.excluded[column.name] for column in _STUDY.c}
     for name in _STUDY_IDENTITY:
         del changes[name]
@@ -333,12 +327,12 @@ def _put_study(dialect: str) -> Any:
 
 @lru_cache
 def _add_study(dialect: str) -> Any:
-    return upsert_for(dialect, _STUDY).on_conflict_do_nothing().returning(_STUDY.c.study_instance_uid)
+    return upserting(dialect, _STUDY).on_conflict_do_nothing().returning(_STUDY.c.study_instance_uid)
 
 
 @lru_cache
 def _add_series(dialect: str) -> Any:
-    return upsert_for(dialect, _SERIES).on_conflict_do_nothing()
+    return upserting(dialect, _SERIES).on_conflict_do_nothing()
 
 
 def _like(pattern: str) -> str:

@@ -16,7 +16,6 @@ import orjson
 from sqlalchemy import (
     Connection,
     and_,
-    bindparam,
     delete,
     exists,
     func,
@@ -29,11 +28,11 @@ from sqlalchemy import (
     union,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.matching import matches
 from task_manager.store.compiled import Statement
+from task_manager.store.rowwise import inserting
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import narrowing
 from task_manager.workitem.subscriptions import SubscriptionState
@@ -46,16 +45,7 @@ _ENROLMENT_LOCK = 4_180_114
 _NAMES = ("workitem_uid", "receiving_ae", "deletion_lock", "filtered", "from_report")
 
 
-def _insert(dialect: str) -> Any:
-    """INSERT in the dialect that can leave rows alone that exist."""
-    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(_SUBSCRIPTION)
-
-
-_ENROLLED = Statement(
-    lambda dialect: (
-        _insert(dialect).values({name: bindparam(name) for name in _NAMES}).on_conflict_do_nothing()
-    )
-)
+_ENROLLED = inserting(_SUBSCRIPTION, _NAMES, unless=_NAMES[:2])
 _GLOBALS = Statement(
     lambda _: select(_GLOBAL.c.receiving_ae, _GLOBAL.c.filtered, _GLOBAL.c.deletion_lock, _GLOBAL.c.matching)
 )
@@ -99,7 +89,7 @@ def enroll(connection: Connection, created: Sequence[tuple[str, DicomJson]]) -> 
                 "filtered": bool(subscriber.filtered and other.get("filtered", True)),
                 "from_report": 0,
             }
-    _ENROLLED.run_many(connection, list(rows.values()))
+    _ENROLLED.run(connection, list(rows.values()))
 
 
 def last_report(connection: Connection) -> int:
@@ -226,7 +216,7 @@ def add_missing(
     )
     missing = list(connection.execute(statement).scalars())
     latest = last_report(connection)
-    _ENROLLED.run_many(
+    _ENROLLED.run(
         connection,
         [
             {

@@ -13,12 +13,13 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.returning import search_result
 from profiles.ups.states import ProcedureStepState
 from task_manager.store.compiled import Statement, fetch, utc_text, utc_time
+from task_manager.store.rowwise import inserting, updating
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import expires_at, same_columns, search_columns
 from task_manager.workitem.model import RequestedCancel, Workitem
@@ -85,26 +86,13 @@ _KEPT = tuple(
         *("app", "tries", "rejected_by", "attention", "claimed_by"),
     )
 )
-_FIXED = ("uid", "created_at")
 _INSERTED = [column.name for column in _WORKITEM.columns]
-_UPDATED = [name for name in _INSERTED if name not in _FIXED]
+_UPDATED = [name for name in _INSERTED if name != "created_at"]
 
 _SEARCHED = frozenset({*search_columns({}), "expires_at"})
-_ADD = Statement(lambda _: insert(_WORKITEM).values({name: bindparam(name) for name in _INSERTED}))
-_SAVE = Statement(
-    lambda _: (
-        update(_WORKITEM)
-        .where(_WORKITEM.c.uid == bindparam("_uid"))
-        .values({name: bindparam(name) for name in _UPDATED})
-    )
-)
-_SAVE_UNSEARCHED = Statement(
-    lambda _: (
-        update(_WORKITEM)
-        .where(_WORKITEM.c.uid == bindparam("_uid"))
-        .values({name: bindparam(name) for name in _UPDATED if name not in _SEARCHED})
-    )
-)
+_ADD = inserting(_WORKITEM, _INSERTED)
+_SAVE = updating(_WORKITEM, _UPDATED, key="uid")
+_SAVE_UNSEARCHED = updating(_WORKITEM, [name for name in _UPDATED if name not in _SEARCHED], key="uid")
 _ONE = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")))
 _ONE_LOCKED = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")).with_for_update())
 _MANY_LOCKED = Statement(
@@ -137,7 +125,7 @@ def add_records(
         }
         for record in records
     ]
-    _ADD.run_many(connection, rows)
+    _ADD.run(connection, rows)
 
 
 def save_records(
@@ -150,13 +138,13 @@ def save_records(
     unsearched: list[dict[str, Any]] = []
     for before, record in records:
         workitem = record.workitem
-        row = {**_content(record, lease_until.get(workitem.uid)), "_uid": workitem.uid}
+        row = _content(record, lease_until.get(workitem.uid))
         if same_columns(before.attributes, workitem.attributes):
             unsearched.append(row)
         else:
             searched.append({**row, **_searched_row(workitem.attributes)})
-    _SAVE_UNSEARCHED.run_many(connection, unsearched)
-    _SAVE.run_many(connection, searched)
+    _SAVE_UNSEARCHED.run(connection, unsearched)
+    _SAVE.run(connection, searched)
 
 
 def record_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Record | None:

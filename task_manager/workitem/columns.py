@@ -127,6 +127,11 @@ def narrowing(matching: DicomJson) -> Narrowing:
     return Narrowing(equal=equal, exact=exact)
 
 
+def is_decided(matching: DicomJson) -> bool:
+    """Whether columns decide a search, but for workitems with several items in a sequence."""
+    return narrowing(matching).exact
+
+
 _STATE = tag_key("ProcedureStepState")
 _PRIORITY = tag_key("ScheduledProcedureStepPriority")
 _BY_TAG = {tag_key(keyword): (keyword, column) for keyword, column in _TEXT_COLUMNS.items()}

@@ -60,17 +60,16 @@ class MemoryWorklist:
         found = self.retrieve_workitem(uid)
         return _settled(found if isinstance(found, Refused) else orjson.dumps(found))
 
-    def search(self, query: WorkitemQuery) -> SearchPage:
+    def search(self, query: WorkitemQuery) -> Future[SearchPage]:
         """UPS Find."""
         found = self._matching(query)
         page = found[query.offset : query.offset + query.limit]
         wanted = query.returned
-        return SearchPage(
-            results=tuple(
-                orjson.dumps(item if wanted is None else search_result(item, wanted)) for item in page
-            ),
-            remaining=min(MOST_COUNTED, max(0, len(found) - query.offset - len(page))),
+        results = tuple(
+            orjson.dumps(item if wanted is None else search_result(item, wanted)) for item in page
         )
+        remaining = min(MOST_COUNTED, max(0, len(found) - query.offset - len(page)))
+        return _settled(SearchPage(results=results, remaining=remaining))
 
     def create_workitem(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """UPS Create."""
@@ -83,7 +82,7 @@ class MemoryWorklist:
 
     def search_workitems(self, query: WorkitemQuery) -> Sequence[DicomJson]:
         """UPS Find as data sets."""
-        return [orjson.loads(one) for one in self.search(query).results]
+        return [orjson.loads(one) for one in self.search(query).result().results]
 
     def update_workitem(
         self, uid: str, changes: DicomJson, *, transaction_uid: str, actor: Actor

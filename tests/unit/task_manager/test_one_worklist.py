@@ -104,7 +104,7 @@ def test_twenty_performers_empty_a_queue_and_each_report_is_read_once_and_in_ord
         lock = f"1.9.{number + 1}"
         mine: list[str] = []
         waiting = element("ProcedureStepState", "SCHEDULED")
-        while found := worklist.search(WorkitemQuery(matching=waiting, limit=10)).results:
+        while found := worklist.search(WorkitemQuery(matching=waiting, limit=10)).result().results:
             for uid in (text(orjson.loads(one), "SOPInstanceUID") for one in found):
                 steps: list[Command] = [
                     ChangeState(state="IN PROGRESS", transaction_uid=lock),

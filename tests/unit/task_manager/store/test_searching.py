@@ -182,7 +182,7 @@ def test_a_search_finds_what_matching_in_memory_finds(bed: TestBed) -> None:
             if key_faults(matching):
                 continue
             query = WorkitemQuery(matching=matching, offset=offset, limit=limit, returned=returned)
-            assert _content(stored.search(query)) == _content(memory.search(query)), keys
+            assert _content(stored.search(query).result()) == _content(memory.search(query).result()), keys
 
     run()
 
