@@ -55,7 +55,7 @@ def measure_worklist(
     home.mkdir()
     figures: list[Figure] = []
     with (
-        run_postgresql(durable=True) as postgresql,
+        run_postgresql(durable=True, folder=folder) as postgresql,
         run_constant_server(home / "constant") as constant,
         load_generator(home) as load,
     ):

@@ -25,7 +25,8 @@ from profiles.dicom_json import element, merged, tag_key
 from profiles.ups.states import GLOBAL_SUBSCRIPTION_UID, ProcedureStepState
 from task_manager.outcome import Refused
 from task_manager.store.database import Database
-from task_manager.store.workitems import Dispatch, Origin, Record, add_records
+from task_manager.store.records import Dispatch, Origin, Record
+from task_manager.store.workitems import add_records
 from task_manager.workitem import machine
 from task_manager.workitem.commands import Create
 
@@ -122,7 +123,7 @@ def _fill(database: Database, have: int, want: int) -> int:
             workitem = replace(made.workitem, uid=uid, attributes=attributes, created_at=at, modified_at=at)
             records.append(Record(workitem=workitem, origin=Origin(), dispatch=Dispatch()))
         with database.write() as connection:
-            add_records(connection, records, {})
+            add_records(connection, records)
     return max(have, want)
 
 

@@ -27,7 +27,7 @@ from task_manager.rules.explain import RuleExplanation, to_json
 from task_manager.rules.model import Rule, RuleSet
 from task_manager.store import jobs, orders, studies, workitems
 from task_manager.store.database import Connection, Database
-from task_manager.store.workitems import Dispatch, Origin
+from task_manager.store.records import Dispatch, Origin
 from task_manager.study.assembly import is_complete, patient_ids
 from task_manager.study.model import Evidence, Instance, Study, StudyState
 from task_manager.transaction import WorklistTransaction

@@ -18,8 +18,8 @@ from task_manager.outbox import Job
 from task_manager.rules.explain import RuleExplanation, from_json
 from task_manager.store import jobs, leases, orders, reports, studies, subtasks, succession, workitems
 from task_manager.store.database import Connection, Database
+from task_manager.store.records import Record
 from task_manager.store.subtasks import Subtask
-from task_manager.store.workitems import Record
 from task_manager.study.model import Instance, Study
 from task_manager.workitem.columns import expires_at
 

@@ -19,14 +19,14 @@ from profiles.faults import Fault
 from profiles.sole.events import OperationalEvent
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
-from task_manager.dispatch.leases import lease_until
+from task_manager.dispatch.leases import lease_until, renewed_lease
 from task_manager.dispatch.model import LeaseLimits
 from task_manager.outbox import JobKind
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import jobs, reports, subscriptions, workitems
 from task_manager.store.database import Connection
+from task_manager.store.records import Dispatch, Origin, Record
 from task_manager.store.reports import Written
-from task_manager.store.workitems import Dispatch, Origin, Record
 from task_manager.workitem import machine
 from task_manager.workitem.commands import ChangeState, Command, Create, RequestCancel
 from task_manager.workitem.machine import Applied
@@ -86,7 +86,7 @@ class WorklistTransaction:
         self._limits = limits
         self._sinks = tuple(sinks)
         self._held: dict[str, Record | None] = {}
-        self._read: dict[str, Workitem] = {}
+        self._read: dict[str, Record] = {}
         self._new: dict[str, None] = {}
         self._dirty: dict[str, None] = {}
         self._reports: list[Written] = []
@@ -206,20 +206,25 @@ class WorklistTransaction:
         new = [self._held[uid] for uid in self._new]
         changed = [self._held[uid] for uid in self._dirty if uid not in self._new]
         added = [record for record in new if record is not None]
-        saved = [(self._read[record.workitem.uid], record) for record in changed if record is not None]
-        leases = {
-            record.workitem.uid: lease_until(record.workitem, self._limits(record.dispatch.app))
-            for record in (*added, *(record for _, record in saved))
-            if record.workitem.state is ProcedureStepState.IN_PROGRESS
-        }
-        workitems.add_records(self.connection, added, leases)
-        workitems.save_records(self.connection, saved, leases)
+        saved = [
+            (self._read[record.workitem.uid], self._leased(record))
+            for record in changed
+            if record is not None
+        ]
+        workitems.add_records(self.connection, [self._leased(record) for record in added])
+        workitems.save_records(self.connection, saved)
         if added:
             enrolled = [(record.workitem.uid, record.workitem.attributes) for record in added]
             subscriptions.enroll(self.connection, enrolled)
         jobs.record_events(self.connection, self._events, self._sinks, self.now)
         reports.write_reports(self.connection, self._reports, self.now)
         self._log_actions()
+
+    def _leased(self, record: Record) -> Record:
+        """The record with the end of its lease."""
+        limits = self._limits(record.dispatch.app)
+        until = renewed_lease(record.lease_until, lease_until(record.workitem, limits), limits)
+        return record if until == record.lease_until else replace(record, lease_until=until)
 
     def _log_actions(self) -> None:
         """One line for each kind of change: a line for each workitem would cost more than the change."""
@@ -242,7 +247,7 @@ class WorklistTransaction:
         uid = record.workitem.uid
         former = self._held.get(uid)
         if former is not None and uid not in self._read:
-            self._read[uid] = former.workitem
+            self._read[uid] = former
         self._held[uid] = record
         self._dirty[uid] = None
 

@@ -98,10 +98,12 @@ def _initialise(data: Path, password_file: Path, account: str | None) -> None:
 
 
 @contextmanager
-def run_postgresql(*, durable: bool = False) -> Iterator[Postgresql]:
+def run_postgresql(*, durable: bool = False, folder: Path | None = None) -> Iterator[Postgresql]:
     """Run a fresh PostgreSQL cluster and yield it once it answers; stop and remove it afterwards.
 
     A `durable` one commits as a server in service does; without, it is faster and a power loss destroys it.
+    Its files are in a new folder within `folder`, which should have a short name; else where temporary files
+    are.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def run_postgresql(*, durable: bool = False) -> Iterator[Postgresql]:
     """
     account = _ACCOUNT_FOR_ROOT if os.geteuid() == 0 else None  # the server refuses to run as root
     # A short path: the name of the server's Unix socket may have 107 bytes only.
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=folder, ignore_cleanup_errors=True) as temporary:
         home, password = Path(temporary), secrets.token_urlsafe(16)
         password_file = home / "password"
         password_file.write_text(password, encoding="ascii")

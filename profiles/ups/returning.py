@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from profiles.dicom_json import DicomJson, tag_key
 from profiles.ups.attributes import TOP_ROWS
@@ -36,9 +37,8 @@ def search_result(attributes: DicomJson, asked: Collection[str]) -> DicomJson:
     are whole.
     """
     more = [tag for tag in asked if tag not in _ALWAYS and tag != _TRANSACTION_UID]
-    tags = sorted({*_ORDERED, *more}) if more else _ORDERED
     result: DicomJson = {}
-    for tag in tags:
+    for tag in sorted({*_ORDERED, *more}) if more else _ORDERED:
         element = attributes.get(tag)
         if element is not None:
             result[tag] = element
@@ -47,3 +47,17 @@ def search_result(attributes: DicomJson, asked: Collection[str]) -> DicomJson:
         elif tag in more:
             result[tag] = _empty(tag)
     return result
+
+
+def search_result_between(attributes: DicomJson, first: str, end: str) -> DicomJson:
+    """What of the tags from `first` to before `end` every search returns, whatever was asked for."""
+    return {
+        tag: attributes.get(tag, _EMPTY.get(tag))
+        for tag in _between(first, end)
+        if tag in attributes or tag in _ALWAYS
+    }
+
+
+@lru_cache
+def _between(first: str, end: str) -> tuple[str, ...]:
+    return tuple(tag for tag in _ORDERED if first <= tag < end)

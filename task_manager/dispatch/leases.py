@@ -30,6 +30,8 @@ _LEFT_OUT = frozenset(
 )
 """Belong to the old workitem itself: its identity, and what its performer expected."""
 
+_SLACK = timedelta(minutes=1)
+
 _ASSIGNMENT = (
     "ScheduledStationNameCodeSequence",
     "ScheduledStationClassCodeSequence",
@@ -50,6 +52,17 @@ def lease_until(workitem: Workitem, limits: LeaseLimits, *, silence_counts: bool
     if not silence_counts:
         return run_out
     return min((workitem.heard_at or workitem.modified_at) + limits.silence, run_out)
+
+
+def renewed_lease(stored: datetime | None, counted: datetime | None, limits: LeaseLimits) -> datetime | None:
+    """The end of a lease to store for one that is `counted`; `stored` itself where it is hardly earlier.
+
+    Whoever ends a lease counts again: an end stored too early only has it looked at sooner. So a performer
+    that is heard often does not have an index written each time.
+    """
+    if stored is None or counted is None:
+        return counted
+    return stored if timedelta(0) <= counted - stored < min(_SLACK, limits.silence / 10) else counted
 
 
 def loss_text(workitem: Workitem, limits: LeaseLimits, now: datetime) -> str:

@@ -21,7 +21,7 @@ from task_manager.dispatch.assignment import fits, station_of
 from task_manager.dispatch.model import LeaseLimits, PerformerOffer
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import subtasks, succession
-from task_manager.store.workitems import Origin
+from task_manager.store.records import Origin
 from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.columns import expires_at
 from task_manager.workitem.commands import Command, Withdraw

@@ -34,8 +34,8 @@ from task_manager.dispatch.subtasks import (
 )
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import studies, subtasks
+from task_manager.store.records import Dispatch
 from task_manager.store.subtasks import Subtask
-from task_manager.store.workitems import Dispatch
 from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.commands import ChangeState, Command, Rearrange, RequestCancel
 from task_manager.workitem.model import Workitem

@@ -7,15 +7,18 @@ Statements live in the sibling modules and take the connection they are given.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -23,6 +26,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     InternalError,
+    InvalidatePoolError,
     OperationalError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -35,6 +39,8 @@ __all__ = ["Connection", "Database"]
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 4_180_112
 _DRIVERS = ("sqlite", "postgresql+psycopg")
+_USED = "airway_used"
+_TRUSTED_S = 1.0
 _BEATEN_BY_ANOTHER = frozenset({"40001", "40P01"})
 """SQLSTATEs of a transaction that PostgreSQL gave up for another's sake: serialization failure, deadlock."""
 # A server that is gone without a word is noticed in seconds, not in hours (libpq's parameters).
@@ -78,7 +84,6 @@ class Database:
             parsed,
             pool_size=16,
             max_overflow=48,
-            pool_pre_ping=not self._sqlite,
             connect_args=connecting,
             hide_parameters=True,  # values of patients do not get into the text of an error
         )
@@ -90,6 +95,9 @@ class Database:
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", partial(_check_use, self.engine.dialect))
 
     @property
     def is_sqlite(self) -> bool:
@@ -197,6 +205,22 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "temp_store=MEMORY"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _note_use(connection: Any, record: Any) -> None:
+    del connection
+    record.info[_USED] = time.monotonic()
+
+
+def _check_use(dialect: Dialect, connection: Any, record: Any, proxy: object) -> None:
+    """Have a connection replaced that broke while nobody used it; one used a moment ago need not be asked."""
+    del proxy
+    if time.monotonic() - record.info.get(_USED, math.inf) < _TRUSTED_S:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise InvalidatePoolError("the connection is broken") from error
 
 
 def _begin_sqlite(connection: Connection) -> None:

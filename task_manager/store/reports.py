@@ -7,15 +7,17 @@ reports queue on a lock that goes with the transaction, so reports are written l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, insert, literal_column, select
+from sqlalchemy.sql import Executable
 
 from task_manager.store.compiled import utc_text
-from task_manager.store.rowwise import inserting
+from task_manager.store.rowwise import RowStatement
 from task_manager.store.tables import METADATA
 from task_manager.workitem.machine import StateReport
 
@@ -25,7 +27,19 @@ CHANNEL = "airway_reports"
 """What PostgreSQL notifies other processes of after the commit."""
 
 _NAMES = ("workitem_uid", "receiving_ae", "event_type", "state", "content", "actor", "reported_at")
-_ADD = inserting(_REPORT, _NAMES)
+
+
+def _adding(dialect: str, values: Mapping[str, Any]) -> Executable:
+    """On PostgreSQL the lock is taken before the first row is numbered, and others are told."""
+    if dialect == "sqlite":
+        return insert(_REPORT).values(dict(values))
+    lock = select(func.pg_advisory_xact_lock(literal_column(str(_JOURNAL_LOCK)))).subquery("journal")
+    rows = select(*values.values()).select_from(lock)
+    added = insert(_REPORT).from_select(list(values), rows)
+    return added.returning(func.pg_notify(literal_column(f"'{CHANNEL}'"), literal_column("''")))
+
+
+_ADD = RowStatement(_REPORT, _NAMES, _adding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +59,6 @@ def lock_journal(connection: Connection) -> None:
 
 def write_reports(connection: Connection, written: Sequence[Written], now: datetime) -> None:
     """Append reports in the order given; the caller writes nothing else that takes long after it."""
-    if not written:
-        return
-    lock_journal(connection)
     _ADD.run(
         connection,
         [
@@ -63,8 +74,6 @@ def write_reports(connection: Connection, written: Sequence[Written], now: datet
             for one in written
         ],
     )
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 def reports_of(connection: Connection, uid: str) -> list[tuple[int, str, str, datetime]]:

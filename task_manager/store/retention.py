@@ -19,6 +19,7 @@ from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 
 _WORKITEM = METADATA.tables["workitem"]
+_CONTENT = METADATA.tables["workitem_content"]
 _REPORT = METADATA.tables["workitem_report"]
 _SUBSCRIPTION = METADATA.tables["subscription"]
 _SUBTASK = METADATA.tables["subtask"]
@@ -52,6 +53,8 @@ def purge_workitems(connection: Connection, before: datetime, *, now: datetime, 
     connection.execute(
         delete(_SUBTASK).where(or_(_SUBTASK.c.parent_uid.in_(uids), _SUBTASK.c.child_uid.in_(uids)))
     )
+    numbers = select(_WORKITEM.c.content_number).where(_WORKITEM.c.uid.in_(uids))
+    connection.execute(delete(_CONTENT).where(_CONTENT.c.number.in_(numbers)))
     connection.execute(delete(_WORKITEM).where(_WORKITEM.c.uid.in_(uids)))
     gone = upsert(connection, _PURGED).on_conflict_do_nothing(index_elements=["uid"])
     connection.execute(gone, [{"uid": uid, "purged_at": now} for uid in uids])

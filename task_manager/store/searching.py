@@ -11,23 +11,23 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, case, collate, func, literal_column, select
+from sqlalchemy import Connection, bindparam, collate, func, literal_column, select
 
 from profiles.dicom_json import DicomJson
 from profiles.ups.matching import matches
 from profiles.ups.returning import always_returned, search_result
 from task_manager.ports import MOST_COUNTED, SearchPage, WorkitemQuery
 from task_manager.store.compiled import Statement
+from task_manager.store.records import WITH_CONTENT
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import SEVERAL, narrowing
+from task_manager.workitem.parts import whole_text
 
 _WORKITEM = METADATA.tables["workitem"]
+_CONTENT = METADATA.tables["workitem_content"]
 _READ_AT_ONCE = 200
 _SPARSE = frozenset({"station_class", "organization"})
 """Columns whose index holds only rows with a value: a statement has to say that it wants one."""
-
-_OLDER_ATTRIBUTES = case((_WORKITEM.c.summary == "", _WORKITEM.c.attributes), else_="")
-"""Attributes where a row of the first release has no summary."""
 
 
 def search_page(connection: Connection, query: WorkitemQuery) -> SearchPage:
@@ -62,11 +62,11 @@ def _any_statement(columns: tuple[str, ...]) -> Statement:
 @lru_cache(maxsize=512)
 def _page_statement(columns: tuple[str, ...], whole: bool) -> Statement:
     """A page of the workitems that have one value in each of `columns`; made once for each kind of search."""
-    content = [_WORKITEM.c.summary, _WORKITEM.c.attributes if whole else _OLDER_ATTRIBUTES]
+    name = "attributes" if whole else "summary"
     return Statement(
         lambda dialect: (
             _in_order(
-                select(*content).where(*_equal(columns)),
+                select(_CONTENT.c[name], _WORKITEM.c[name]).select_from(WITH_CONTENT).where(*_equal(columns)),
                 dialect,
             )
             .limit(bindparam("most"))
@@ -90,7 +90,7 @@ def _decided_page(
     rows = _page_statement(columns, _needs_attributes(query)).texts(
         connection, {**wanted, "most": query.limit, "skipped": query.offset}
     )
-    results = tuple(_result(summary, attributes, query.returned) for summary, attributes in rows)
+    results = tuple(_result(whole_text(lasting, moving), query) for lasting, moving in rows)
     remaining = 0
     if len(results) == query.limit:
         to = query.offset + query.limit + MOST_COUNTED
@@ -112,12 +112,13 @@ def _examined_page(
     doubtful = [name for name, values in equal.items() if SEVERAL in values]
     for row in _streamed(connection, query, equal, doubtful):
         several = any(getattr(row, f"{name}_of") == SEVERAL for name in doubtful)
-        if (several or not exact) and not matches(query.matching, orjson.loads(row.attributes)):
+        text = whole_text(row.lasting.encode(), row.moving.encode())
+        if (several or not exact) and not matches(query.matching, orjson.loads(text)):
             continue
         if skip:
             skip -= 1
         elif len(results) < query.limit:
-            results.append(_result(row.summary.encode(), row.attributes.encode(), query.returned))
+            results.append(_result(text, query, whole=True))
         else:
             remaining += 1
             if remaining >= MOST_COUNTED:
@@ -133,14 +134,15 @@ def _streamed(
 ) -> Iterator[Any]:
     flags = [_WORKITEM.c[name].label(f"{name}_of") for name in doubtful]
     statement = _candidates(connection, equal).add_columns(
-        _WORKITEM.c.summary, _WORKITEM.c.attributes, *flags
+        _CONTENT.c.attributes.label("lasting"), _WORKITEM.c.attributes.label("moving"), *flags
     )
     with connection.execution_options(yield_per=_READ_AT_ONCE).execute(statement) as found:
         yield from found
 
 
 def _candidates(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> Any:
-    return _in_order(select(_WORKITEM.c.uid).where(*_conditions(equal)), connection.dialect.name)
+    wanted = select(_WORKITEM.c.uid).select_from(WITH_CONTENT).where(*_conditions(equal))
+    return _in_order(wanted, connection.dialect.name)
 
 
 def _in_order(statement: Any, dialect: str) -> Any:
@@ -164,10 +166,10 @@ def _needs_attributes(query: WorkitemQuery) -> bool:
     return query.returned is None or not query.returned <= always_returned()
 
 
-def _result(summary: bytes, attributes: bytes, returned: frozenset[str] | None) -> bytes:
-    if returned is None:
-        return attributes
-    if summary and returned <= always_returned():
-        return summary
-    content: DicomJson = orjson.loads(attributes)
-    return orjson.dumps(search_result(content, returned))
+def _result(text: bytes, query: WorkitemQuery, *, whole: bool | None = None) -> bytes:
+    """What is returned of `text`: all attributes (`whole`), or what a search always returns."""
+    whole = _needs_attributes(query) if whole is None else whole
+    if query.returned is None or not whole:
+        return text
+    content: DicomJson = orjson.loads(text)
+    return orjson.dumps(search_result(content, query.returned))

@@ -34,6 +34,7 @@ from profiles.ups.matching import matches
 from task_manager.store.compiled import Statement
 from task_manager.store.rowwise import inserting
 from task_manager.store.tables import METADATA
+from task_manager.store.workitems import texts
 from task_manager.workitem.columns import narrowing
 from task_manager.workitem.subscriptions import SubscriptionState
 
@@ -196,10 +197,13 @@ def unsubscribed(
     wanted = [_WORKITEM.c.uid > beyond, not_(_subscribed(receiving_ae))]
     for name, values in (narrowing(matching).equal if matching else {}).items():
         wanted.append(_WORKITEM.c[name].in_(list(values)))
-    columns = [_WORKITEM.c.uid, *([_WORKITEM.c.attributes] if matching else [])]
-    found = connection.execute(select(*columns).where(*wanted).order_by(_WORKITEM.c.uid).limit(limit)).all()
-    uids = [row.uid for row in found if not matching or matches(matching, orjson.loads(row.attributes))]
-    return uids, found[-1].uid if len(found) == limit else ""
+    statement = select(_WORKITEM.c.uid).where(*wanted).order_by(_WORKITEM.c.uid).limit(limit)
+    found = list(connection.execute(statement).scalars())
+    beyond = found[-1] if len(found) == limit else ""
+    if matching:
+        contents = zip(found, texts(connection, found), strict=True)
+        found = [uid for uid, text in contents if text and matches(matching, orjson.loads(text))]
+    return found, beyond
 
 
 def add_missing(

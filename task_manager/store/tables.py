@@ -187,7 +187,8 @@ _WORKLIST_ORDER = ("priority_rank", "scheduled_start", "created_at", "uid")
 class WorkitemRow(Table, table=True):
     """A workitem: DICOM JSON as text, searched values as columns. `version` guards every change.
 
-    `summary` holds what a search always returns, ready to be sent; empty in rows of the first release.
+    `attributes` holds state, progress and all that follows in tag order, `summary` what of it a search always
+    returns; what precedes and seldom changes is in the row `content_number` of the contents.
     `claimed_by` to `lease_until` tell who performs it and until when they must be heard again; `tries`,
     `rejected_by` and `attention` what dispatch has tried and why a person has to decide.
     """
@@ -204,11 +205,11 @@ class WorkitemRow(Table, table=True):
         _some("workitem_expiry", "expires_at", where="expires_at IS NOT NULL AND state = 'SCHEDULED'"),
         _some("workitem_unavailable", "created_at", where="readiness = 'UNAVAILABLE'"),
         _some("workitem_final", "final_at", where="final_at IS NOT NULL"),
-        _some("workitem_attention", "modified_at", where="attention <> ''"),
+        _some("workitem_attention", "created_at", where="attention <> ''"),
         Index("workitem_study", "study_instance_uid"),
         Index("workitem_patient", "patient_id"),
         Index("workitem_accession", "accession_number"),
-        Index("workitem_order", "order_key"),
+        _some("workitem_order", "order_key", where="order_key <> ''"),
     )
 
     uid: str = Field(primary_key=True, max_length=64)
@@ -231,6 +232,7 @@ class WorkitemRow(Table, table=True):
     station_class: str = Field(default="", sa_column=_text())
     organization: str = Field(default="", sa_column=_text())
     summary: str = Field(default="", sa_column=_text())
+    content_number: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     rule: str = ""
     order_key: str = ""
     input_digest: str = ""
@@ -248,6 +250,16 @@ class WorkitemRow(Table, table=True):
     final_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     created_at: datetime = Field(sa_column=_time())
     modified_at: datetime = Field(sa_column=_time())
+
+
+class WorkitemContentRow(Table, table=True):
+    """What lasts of a workitem while it is performed: tags before (0074,1000), and what a search returns."""
+
+    __tablename__ = "workitem_content"
+
+    number: int | None = Field(default=None, primary_key=True)
+    attributes: str = Field(sa_column=Column(Text, nullable=False))
+    summary: str = Field(sa_column=Column(Text, nullable=False))
 
 
 class WorkitemReportRow(Table, table=True):

@@ -1,156 +1,145 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statements over workitems. Each takes a connection; none commits.
 
-The whole workitem is DICOM JSON text; the columns exist to be searched. Rows are locked when they are read to
-be changed, and the version grows with each change.
+A workitem is DICOM JSON text in two parts (``workitem.parts``); the columns exist to be searched. Rows are
+locked when they are read to be changed, and the version grows with each change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import orjson
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from profiles.dicom_json import DicomJson
-from profiles.ups.returning import search_result
-from profiles.ups.states import ProcedureStepState
-from task_manager.store.compiled import Statement, fetch, utc_text, utc_time
+from task_manager.store.compiled import Statement, fetch
+from task_manager.store.records import (
+    CONTENT,
+    INSERTED,
+    PROGRESSED,
+    READ,
+    STEPPED,
+    UPDATED,
+    WITH_CONTENT,
+    Origin,
+    Record,
+    around_columns,
+    content_row,
+    only_progressed,
+    progress_columns,
+    record_of,
+    same_around,
+    searched_columns,
+    step_columns,
+)
 from task_manager.store.rowwise import inserting, updating
 from task_manager.store.tables import METADATA
-from task_manager.workitem.columns import expires_at, same_columns, search_columns
-from task_manager.workitem.model import RequestedCancel, Workitem
+from task_manager.workitem.columns import same_columns
+from task_manager.workitem.model import Workitem
+from task_manager.workitem.parts import lasts, whole_text
 
 _WORKITEM = METADATA.tables["workitem"]
+_CONTENT = METADATA.tables["workitem_content"]
 _PURGED = METADATA.tables["purged_workitem"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What made a workitem, beside its attributes; empty for one created by a peer.
-
-    `input_digest` tells whether a later revision of the study would ask for the same work again,
-    `order_digest` whether the order has changed since.
-    """
-
-    rule: str = ""
-    order_key: str = ""
-    input_digest: str = ""
-    order_digest: str = ""
-    destinations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatch:
-    """How work on a workitem goes, beside its attributes.
-
-    Attributes
-    ----------
-    app
-        Name of the app that its code belongs to; empty for foreign work.
-    tries
-        Which try this is: 1, and one more in each replacement.
-    rejected_by
-        Stations that rejected the assignment.
-    attention
-        Why a person has to decide; empty if nobody has to.
-    claimed_by
-        Who claimed it, as their door knew them.
-    """
-
-    app: str = ""
-    tries: int = 1
-    rejected_by: tuple[str, ...] = ()
-    attention: str = ""
-    claimed_by: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A workitem with all that is kept of it."""
-
-    workitem: Workitem
-    origin: Origin
-    dispatch: Dispatch
-
-
-_KEPT = tuple(
-    _WORKITEM.c[name]
-    for name in (
-        *("uid", "state", "transaction_uid", "attributes", "created_at", "modified_at", "version"),
-        *("cancel_requested", "claimed_at", "heard_at"),
-        *("rule", "order_key", "input_digest", "order_digest", "destinations"),
-        *("app", "tries", "rejected_by", "attention", "claimed_by"),
+_ADD = inserting(_WORKITEM, INSERTED)
+_ADD_CONTENT = inserting(_CONTENT, CONTENT)
+_SAVE = updating(_WORKITEM, UPDATED, key="uid")
+_SAVE_PROGRESS = updating(_WORKITEM, PROGRESSED, key="uid")
+_SAVE_STEP = updating(_WORKITEM, STEPPED, key="uid")
+_SAVE_CONTENT = updating(_CONTENT, CONTENT, key="number")
+_ONE = Statement(lambda _: select(*READ).select_from(WITH_CONTENT).where(_WORKITEM.c.uid == bindparam("uid")))
+_ONE_LOCKED = Statement(
+    lambda _: (
+        select(*READ)
+        .select_from(WITH_CONTENT)
+        .where(_WORKITEM.c.uid == bindparam("uid"))
+        .with_for_update(of=_WORKITEM)
     )
 )
-_INSERTED = [column.name for column in _WORKITEM.columns]
-_UPDATED = [name for name in _INSERTED if name != "created_at"]
-
-_SEARCHED = frozenset({*search_columns({}), "expires_at"})
-_ADD = inserting(_WORKITEM, _INSERTED)
-_SAVE = updating(_WORKITEM, _UPDATED, key="uid")
-_SAVE_UNSEARCHED = updating(_WORKITEM, [name for name in _UPDATED if name not in _SEARCHED], key="uid")
-_ONE = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")))
-_ONE_LOCKED = Statement(lambda _: select(*_KEPT).where(_WORKITEM.c.uid == bindparam("uid")).with_for_update())
 _MANY_LOCKED = Statement(
     lambda _: (
-        select(*_KEPT)
+        select(*READ)
+        .select_from(WITH_CONTENT)
         .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
         .order_by(_WORKITEM.c.uid)
-        .with_for_update()
+        .with_for_update(of=_WORKITEM)
     )
 )
 _OF_STUDY = Statement(
     lambda _: (
-        select(*_KEPT)
+        select(*READ)
+        .select_from(WITH_CONTENT)
         .where(_WORKITEM.c.study_instance_uid == bindparam("study_instance_uid"))
         .order_by(_WORKITEM.c.created_at, _WORKITEM.c.uid)
     )
 )
-_TEXT = Statement(lambda _: select(_WORKITEM.c.attributes).where(_WORKITEM.c.uid == bindparam("uid")))
+_PARTS = (_CONTENT.c.attributes, _WORKITEM.c.attributes)
+_TEXT = Statement(
+    lambda _: select(*_PARTS).select_from(WITH_CONTENT).where(_WORKITEM.c.uid == bindparam("uid"))
+)
+_TEXTS = Statement(
+    lambda _: (
+        select(_WORKITEM.c.uid, *_PARTS)
+        .select_from(WITH_CONTENT)
+        .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
+    )
+)
+_LAST_NUMBER = Statement(lambda _: select(func.coalesce(func.max(_CONTENT.c.number), literal_column("0"))))
+_NEW_NUMBERS = (
+    "SELECT nextval(pg_get_serial_sequence('workitem_content', 'number')) FROM generate_series(1, %(count)s)"
+)
 _PURGED_ONE = Statement(lambda _: select(_PURGED.c.uid).where(_PURGED.c.uid == bindparam("uid")))
 
 
-def add_records(
-    connection: Connection, records: Sequence[Record], lease_until: Mapping[str, datetime | None]
-) -> None:
-    """Insert new workitems; `lease_until` holds the lease of those that have one, by UID."""
-    rows = [
-        {
-            **_content(record, lease_until.get(record.workitem.uid)),
-            **_searched_row(record.workitem.attributes),
-        }
-        for record in records
-    ]
+def add_records(connection: Connection, records: Sequence[Record]) -> None:
+    """Insert new workitems."""
+    if not records:
+        return
+    numbers = _new_numbers(connection, len(records))
+    rows, contents = [], []
+    for number, record in zip(numbers, records, strict=True):
+        attributes: DicomJson = record.workitem.attributes
+        contents.append(content_row(number, attributes))
+        around = {**around_columns(record), "content_number": number}
+        rows.append({**step_columns(record), **around, **searched_columns(attributes)})
+    _ADD_CONTENT.run(connection, contents)
     _ADD.run(connection, rows)
 
 
-def save_records(
-    connection: Connection,
-    records: Sequence[tuple[Workitem, Record]],
-    lease_until: Mapping[str, datetime | None],
-) -> None:
+def save_records(connection: Connection, records: Sequence[tuple[Record, Record]]) -> None:
     """Write workitems, each as it was read and as it is now; the caller has locked their rows."""
-    searched: list[dict[str, Any]] = []
-    unsearched: list[dict[str, Any]] = []
-    for before, record in records:
-        workitem = record.workitem
-        row = _content(record, lease_until.get(workitem.uid))
-        if same_columns(before.attributes, workitem.attributes):
-            unsearched.append(row)
+    progresses, steps, rows, contents = [], [], [], []
+    for former, record in records:
+        before, after = former.workitem.attributes, record.workitem.attributes
+        same_content = lasts(before, after)
+        if not same_content:
+            contents.append(content_row(record.content_number, after))
+        if not (same_content and same_columns(before, after) and same_around(former, record)):
+            rows.append({**step_columns(record), **around_columns(record), **searched_columns(after)})
+        elif only_progressed(former, record):
+            progresses.append(progress_columns(record.workitem))
         else:
-            searched.append({**row, **_searched_row(workitem.attributes)})
-    _SAVE_UNSEARCHED.run(connection, unsearched)
-    _SAVE.run(connection, searched)
+            steps.append(step_columns(record))
+    _SAVE_CONTENT.run(connection, contents)
+    _SAVE_PROGRESS.run(connection, progresses)
+    _SAVE_STEP.run(connection, steps)
+    _SAVE.run(connection, rows)
+
+
+def _new_numbers(connection: Connection, count: int) -> Sequence[int]:
+    """Numbers for new rows of content: SQLite has one writer at a time, PostgreSQL counts for all."""
+    if connection.dialect.name == "sqlite":
+        [[last]] = _LAST_NUMBER.rows(connection, {})
+        return range(last + 1, last + 1 + count)
+    return [row[0] for row in fetch(connection, _NEW_NUMBERS, {"count": count})]
 
 
 def record_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Record | None:
     """A workitem; None if unknown. `lock` keeps other writers away until the transaction ends."""
     rows = (_ONE_LOCKED if lock else _ONE).rows(connection, {"uid": uid})
-    return _record(rows[0]) if rows else None
+    return record_of(rows[0]) if rows else None
 
 
 def locked_records(connection: Connection, uids: Iterable[str]) -> dict[str, Record]:
@@ -160,7 +149,7 @@ def locked_records(connection: Connection, uids: Iterable[str]) -> dict[str, Rec
         found = (record_by_uid(connection, uid, lock=True) for uid in wanted)
         return {record.workitem.uid: record for record in found if record is not None}
     rows = _MANY_LOCKED.rows(connection, {"uids": wanted})
-    return {row[0]: _record(row) for row in rows}
+    return {row[0]: record_of(row) for row in rows}
 
 
 def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
@@ -172,11 +161,11 @@ def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
 def texts(connection: Connection, uids: Sequence[str]) -> list[bytes | None]:
     """The attributes of workitems as DICOM JSON text, None for those that are unknown."""
     if connection.dialect.name == "sqlite" or len(uids) < 2:
-        found_each = (_TEXT.rows(connection, {"uid": uid}) for uid in uids)
-        return [rows[0][0].encode() if rows else None for rows in found_each]
-    statement = "SELECT uid, attributes FROM workitem WHERE uid = ANY(%(uids)s)"
-    found = dict(fetch(connection, statement, {"uids": list(uids)}))
-    return [found[uid].encode() if uid in found else None for uid in uids]
+        found_each = (_TEXT.texts(connection, {"uid": uid}) for uid in uids)
+        return [whole_text(*rows[0]) if rows else None for rows in found_each]
+    rows = _TEXTS.texts(connection, {"uids": list(uids)})
+    found = {uid.decode(): whole_text(lasting, moving) for uid, lasting, moving in rows}
+    return [found.get(uid) for uid in uids]
 
 
 def is_purged(connection: Connection, uid: str) -> bool:
@@ -186,7 +175,7 @@ def is_purged(connection: Connection, uid: str) -> bool:
 
 def records_of_study(connection: Connection, study_instance_uid: str) -> list[Record]:
     """All workitems of a study, oldest first."""
-    return [_record(row) for row in _OF_STUDY.rows(connection, {"study_instance_uid": study_instance_uid})]
+    return [record_of(row) for row in _OF_STUDY.rows(connection, {"study_instance_uid": study_instance_uid})]
 
 
 def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[tuple[Workitem, Origin]]:
@@ -206,88 +195,3 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     """Number of workitems in each state."""
     statement = select(_WORKITEM.c.state, func.count()).group_by(_WORKITEM.c.state)
     return {row.state: row[1] for row in connection.execute(statement)}
-
-
-def _searched_row(attributes: DicomJson) -> dict[str, Any]:
-    return {**search_columns(attributes), "expires_at": utc_text(expires_at(attributes))}
-
-
-def _content(record: Record, lease_until: datetime | None) -> dict[str, Any]:
-    workitem, origin, dispatch = record.workitem, record.origin, record.dispatch
-    attributes: DicomJson = workitem.attributes
-    return {
-        "uid": workitem.uid,
-        "version": workitem.version,
-        "state": workitem.state.value,
-        "transaction_uid": workitem.transaction_uid,
-        "attributes": orjson.dumps(attributes).decode(),
-        "summary": orjson.dumps(search_result(attributes, ())).decode(),
-        "cancel_requested": _cancel_text(workitem.cancel_requested),
-        "rule": origin.rule,
-        "order_key": origin.order_key,
-        "input_digest": origin.input_digest,
-        "order_digest": origin.order_digest,
-        "destinations": ",".join(origin.destinations),
-        "app": dispatch.app,
-        "tries": dispatch.tries,
-        "rejected_by": ",".join(dispatch.rejected_by),
-        "attention": dispatch.attention,
-        "claimed_by": dispatch.claimed_by,
-        "claimed_at": utc_text(workitem.claimed_at),
-        "heard_at": utc_text(workitem.heard_at),
-        "lease_until": utc_text(lease_until),
-        "final_at": utc_text(workitem.modified_at) if workitem.is_final else None,
-        "created_at": utc_text(workitem.created_at),
-        "modified_at": utc_text(workitem.modified_at),
-    }
-
-
-def _cancel_text(requested: RequestedCancel | None) -> str:
-    return orjson.dumps(asdict(requested)).decode() if requested else ""
-
-
-def _cancel_value(text: str) -> RequestedCancel | None:
-    if not text:
-        return None
-    fields = orjson.loads(text)
-    return RequestedCancel(**{**fields, "requested_at": datetime.fromisoformat(fields["requested_at"])})
-
-
-def _aware(stored: str) -> datetime:
-    return datetime.fromisoformat(stored)
-
-
-def _record(row: Sequence[Any]) -> Record:
-    """A row of the columns in :data:`_KEPT`."""
-    return Record(
-        workitem=Workitem(
-            uid=row[0],
-            state=ProcedureStepState(row[1]),
-            transaction_uid=row[2],
-            attributes=orjson.loads(row[3]),
-            created_at=_aware(row[4]),
-            modified_at=_aware(row[5]),
-            version=row[6],
-            cancel_requested=_cancel_value(row[7]),
-            claimed_at=utc_time(row[8]),
-            heard_at=utc_time(row[9]),
-        ),
-        origin=Origin(
-            rule=row[10],
-            order_key=row[11],
-            input_digest=row[12],
-            order_digest=row[13],
-            destinations=_names(row[14]),
-        ),
-        dispatch=Dispatch(
-            app=row[15],
-            tries=row[16],
-            rejected_by=_names(row[17]),
-            attention=row[18],
-            claimed_by=row[19],
-        ),
-    )
-
-
-def _names(joined: str) -> tuple[str, ...]:
-    return tuple(joined.split(",")) if joined else ()

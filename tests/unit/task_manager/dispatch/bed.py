@@ -17,7 +17,7 @@ from task_manager.dispatch.sweeps import Sweeps
 from task_manager.outcome import Accepted, Refused
 from task_manager.store import workitems
 from task_manager.store.database import Database
-from task_manager.store.workitems import Dispatch, Origin, Record
+from task_manager.store.records import Dispatch, Origin, Record
 from task_manager.worklist import StoredWorklist
 from tests.contract.workitems import minimal, performed, progress
 from tests.service import PERFORMER, Clock

@@ -16,7 +16,7 @@ from task_manager.dispatch.model import PerformerOffer, Style
 from task_manager.dispatching import DispatchSettings
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store.database import Database
-from task_manager.store.workitems import Dispatch
+from task_manager.store.records import Dispatch
 from task_manager.workitem.validate import checked_update
 from tests.contract.workitems import code, minimal, performed
 from tests.unit.task_manager.dispatch.working import (

@@ -15,7 +15,7 @@ from task_manager.dispatch.subtasks import discontinuation, performed_changes, p
 from task_manager.dispatching import DispatchSettings
 from task_manager.outcome import RefusalCode, Refused
 from task_manager.store.database import Database
-from task_manager.store.workitems import Origin
+from task_manager.store.records import Origin
 from tests.contract.workitems import code, minimal, performed, progress, request
 from tests.unit.task_manager.dispatch.working import (
     RemotePerformer,

@@ -19,8 +19,8 @@ from task_manager.dispatch import leases
 from task_manager.dispatch.assignment import station_of
 from task_manager.dispatch.model import PerformerOffer
 from task_manager.outcome import Accepted
+from task_manager.store.records import Dispatch, Origin
 from task_manager.store.subscriptions import put_state
-from task_manager.store.workitems import Dispatch, Origin
 from task_manager.workitem.subscriptions import SubscriptionState
 from tests.contract.workitems import code, minimal
 from tests.service import PERFORMER

@@ -14,8 +14,8 @@ from task_manager.dispatch.model import RetentionLimits
 from task_manager.outbox import JobKind
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import jobs
+from task_manager.store.records import Dispatch
 from task_manager.store.subscriptions import put_state
-from task_manager.store.workitems import Dispatch
 from task_manager.workitem.subscriptions import SubscriptionState
 from tests.contract.workitems import minimal
 from tests.service import PERFORMER

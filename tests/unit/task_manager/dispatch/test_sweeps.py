@@ -16,8 +16,8 @@ from task_manager.dispatch import leases
 from task_manager.dispatch.model import LeaseLimits, RetentionLimits, SubtaskRole, SubtaskState
 from task_manager.outcome import Accepted, Refused
 from task_manager.store.database import Database
+from task_manager.store.records import Dispatch
 from task_manager.store.subtasks import Subtask, add_subtask, set_subtask_state
-from task_manager.store.workitems import Dispatch
 from tests.contract.workitems import progress
 from tests.service import PERFORMER
 from tests.unit.task_manager.dispatch.bed import LIMITS, LOCK, UID, DispatchBed

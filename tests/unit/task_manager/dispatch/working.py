@@ -18,8 +18,8 @@ from task_manager.outbox import Job, push_lane
 from task_manager.outcome import Accepted, Refused
 from task_manager.store import jobs, reports, subtasks, workitems
 from task_manager.store.database import Database
+from task_manager.store.records import Origin, Record
 from task_manager.store.subtasks import Subtask
-from task_manager.store.workitems import Origin, Record
 from task_manager.workitem.memory import MemoryWorklist
 from task_manager.worklist import StoredWorklist
 from tests.contract.workitems import code, instances, minimal, progress
