@@ -188,11 +188,12 @@ class Application:
 
     def _open_doors(self, service: Service) -> Mapping[str, object]:
         gateway = self._settings.gateway
+        worklist = ups_rs.router(service.worklist, service.subscriptions, public_url=self._public_base())
         web = FastAPI(title="Airway", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
         answer_store_failures(web)
         channel = WebSocketChannel(service.journal)
         for routes in (
-            ups_rs.router(service.worklist, service.subscriptions, public_url=self._public_base()),
+            worklist,
             event_channel.router(channel),
             stow_rs.router(service.intake),
             wado_rs.router(service.archive),
@@ -200,7 +201,9 @@ class Application:
             api.router(service, lambda: self._ready),
         ):
             web.include_router(routes)
-        self._http = _bound("gateway.http", lambda: HttpServer(web, gateway.http.host, gateway.http.port))
+        self._http = _bound(
+            "gateway.http", lambda: HttpServer(web, gateway.http.host, gateway.http.port, doors=[worklist])
+        )
         http = self._http
         http.start()
         self._closing.callback(http.stop)

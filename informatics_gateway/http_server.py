@@ -9,9 +9,13 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from starlette.routing import Match
 
 from informatics_gateway.dicomweb.event_channel import MOST_INCOMING_BYTES
 from task_manager.errors import StoreError, facts_of
@@ -35,6 +39,24 @@ def answer_store_failures(app: FastAPI) -> None:
         return Response(text, status_code=503, media_type="text/plain", headers={"Retry-After": "10"})
 
 
+async def _answer(doors: tuple[Door, ...], app: FastAPI, scope: Any, receive: Any, send: Any) -> None:
+    for door in doors:
+        if door.matches(scope)[0] is Match.FULL:
+            await door.handle(scope, receive, send)
+            return
+    await app(scope, receive, send)
+
+
+class Door(Protocol):
+    """Routes that answer each of their requests themselves, whatever goes wrong."""
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        """Whether a request is for this door (``Match.FULL``)."""
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer it."""
+
+
 class HttpServer:
     """Serves one ASGI application until stopped.
 
@@ -42,9 +64,13 @@ class HttpServer:
     ----------
     host, port
         Where to listen; port 0 takes any free one, `port` then tells which.
+    doors
+        Get their requests at once: the layers of the application around them would take longer than they do.
     """
 
-    def __init__(self, app: FastAPI, host: str, port: int, *, drain_s: int = 15) -> None:
+    def __init__(
+        self, app: FastAPI, host: str, port: int, *, doors: Sequence[Door] = (), drain_s: int = 15
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,7 +79,8 @@ class HttpServer:
         self.host = host
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app,
+            partial(_answer, tuple(doors), app) if doors else app,
+            interface="asgi3",
             loop="uvloop",
             http="httptools",
             ws="websockets-sansio",

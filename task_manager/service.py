@@ -149,7 +149,6 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._wake = wake
-        self._news = news
         self._consequences = Consequences(sinks=settings.event_sinks)
         codes = {name: app.code for name, app in apps.items()}
         self._dispatching = Dispatching(settings.dispatch, codes, base_url=base_url, new_uid=new_uid)
@@ -160,8 +159,9 @@ class Service:
             limits=settings.dispatch.limits_of,
             sinks=settings.event_sinks,
             clock=clock,
-            wake=self._worklist_changed,
+            wake=news,
             wake_jobs=wake_jobs,
+            wake_new=self._workitems_came,
         )
         self.subscriptions = StoredSubscriptions(
             database,
@@ -237,9 +237,8 @@ class Service:
         self.readiness.wake()
         self._wake()
 
-    def _worklist_changed(self) -> None:
+    def _workitems_came(self) -> None:
         self.readiness.wake()  # what is new may wait for what is here already
-        self._news()
 
     def story(self, study_instance_uid: str) -> StudyStory | None:
         """Everything known about a study; None if it was never seen."""

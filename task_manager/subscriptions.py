@@ -28,6 +28,7 @@ from task_manager.actor import Actor
 from task_manager.notices import Channel
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.store import subscriptions, workitems
+from task_manager.store.contents import Contents
 from task_manager.store.database import Connection, Database
 from task_manager.store.journal import ensure_listener
 from task_manager.store.reports import Written, lock_journal, write_reports
@@ -179,7 +180,10 @@ class StoredSubscriptions:
         event = SubscriptionEvent.ITEM_WITH_LOCK if locked else SubscriptionEvent.ITEM_WITHOUT_LOCK
         now = self._clock()
         with self._database.write() as connection:
-            record = workitems.record_by_uid(connection, uid, lock=True)  # in the order of all who write
+            found, _ = workitems.locked_records(
+                connection, [uid], Contents()
+            )  # in the order of all who write
+            record = found.get(uid)
             if record is None:
                 return _unknown(connection, uid)
             lock_journal(connection)

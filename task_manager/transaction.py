@@ -24,6 +24,7 @@ from task_manager.dispatch.model import LeaseLimits
 from task_manager.outbox import JobKind
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import jobs, reports, subscriptions, workitems
+from task_manager.store.contents import Contents, NewParts
 from task_manager.store.database import Connection
 from task_manager.store.records import Dispatch, Origin, Record
 from task_manager.store.reports import Written
@@ -60,6 +61,8 @@ class WorklistTransaction:
         Lease limits by name of the app.
     sinks
         Names of the event repositories that are told operational events.
+    contents
+        Lasting parts of workitems that need not be read again.
 
     Attributes
     ----------
@@ -78,6 +81,7 @@ class WorklistTransaction:
         interceptors: Sequence[Interceptor] = (),
         limits: Callable[[str], LeaseLimits] = lambda _: LeaseLimits(),
         sinks: Sequence[str] = (),
+        contents: Contents | None = None,
     ) -> None:
         self.connection = connection
         self.now = now
@@ -85,6 +89,8 @@ class WorklistTransaction:
         self._interceptors = tuple(interceptors)
         self._limits = limits
         self._sinks = tuple(sinks)
+        self._contents = contents or Contents()
+        self._learned: NewParts = {}
         self._held: dict[str, Record | None] = {}
         self._read: dict[str, Record] = {}
         self._new: dict[str, None] = {}
@@ -92,13 +98,15 @@ class WorklistTransaction:
         self._reports: list[Written] = []
         self._events: list[OperationalEvent] = []
         self._planned = False
+        self._leaves_new = False
         self._actions: list[tuple[str, str]] = []
 
     def hold(self, uids: Iterable[str]) -> None:
         """Lock and read several workitems at once, those that exist."""
         wanted = [uid for uid in dict.fromkeys(uids) if uid not in self._held]
-        found = workitems.locked_records(self.connection, wanted)
+        found, learned = workitems.locked_records(self.connection, wanted, self._contents)
         self._held.update({uid: found.get(uid) for uid in wanted})
+        self._learned.update(learned)
 
     def get(self, uid: str) -> Workitem | None:
         """A workitem as it is now in this transaction, its row locked; None if there is none."""
@@ -169,7 +177,9 @@ class WorklistTransaction:
             dispatch = record.dispatch
             if after.state is ProcedureStepState.IN_PROGRESS and after.state is not before.state:
                 dispatch = replace(dispatch, claimed_by=actor.name or actor.door)
-            self._keep(replace(record, workitem=after, dispatch=dispatch))
+            limits = self._limits(dispatch.app)
+            until = renewed_lease(record.lease_until, lease_until(after, limits), limits)
+            self._keep(replace(record, workitem=after, dispatch=dispatch, lease_until=until))
         self._report(applied, actor)
         if after.state is not before.state:
             self._actions.append((_ACTION[after.state], uid))
@@ -197,6 +207,15 @@ class WorklistTransaction:
         """Whether the worker has something to do after the commit."""
         return bool(self._events or self._planned)
 
+    @property
+    def leaves_new(self) -> bool:
+        """Whether workitems were made, or what is scheduled of one was changed; known after the flush."""
+        return self._leaves_new
+
+    def committed(self) -> None:
+        """Remember what was read and written; for who has committed it."""
+        self._contents.add(self._learned)
+
     def hasten_jobs(self) -> None:
         """Have the worker look after the commit: a follower made jobs due."""
         self._planned = True
@@ -206,25 +225,16 @@ class WorklistTransaction:
         new = [self._held[uid] for uid in self._new]
         changed = [self._held[uid] for uid in self._dirty if uid not in self._new]
         added = [record for record in new if record is not None]
-        saved = [
-            (self._read[record.workitem.uid], self._leased(record))
-            for record in changed
-            if record is not None
-        ]
-        workitems.add_records(self.connection, [self._leased(record) for record in added])
-        workitems.save_records(self.connection, saved)
+        saved = [(self._read[record.workitem.uid], record) for record in changed if record is not None]
+        self._learned.update(workitems.add_records(self.connection, added))
+        rescheduled = workitems.save_records(self.connection, saved)
+        self._leaves_new = bool(added) or rescheduled
         if added:
             enrolled = [(record.workitem.uid, record.workitem.attributes) for record in added]
             subscriptions.enroll(self.connection, enrolled)
         jobs.record_events(self.connection, self._events, self._sinks, self.now)
         reports.write_reports(self.connection, self._reports, self.now)
         self._log_actions()
-
-    def _leased(self, record: Record) -> Record:
-        """The record with the end of its lease."""
-        limits = self._limits(record.dispatch.app)
-        until = renewed_lease(record.lease_until, lease_until(record.workitem, limits), limits)
-        return record if until == record.lease_until else replace(record, lease_until=until)
 
     def _log_actions(self) -> None:
         """One line for each kind of change: a line for each workitem would cost more than the change."""
@@ -235,7 +245,7 @@ class WorklistTransaction:
 
     def _record(self, uid: str) -> Record | None:
         if uid not in self._held:
-            self._held[uid] = workitems.record_by_uid(self.connection, uid, lock=True)
+            self.hold([uid])
         return self._held[uid]
 
     def _current(self, uid: str) -> Workitem:

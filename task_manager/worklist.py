@@ -24,6 +24,7 @@ from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.ports import SearchPage, WorkitemQuery
 from task_manager.store import searching, workitems
 from task_manager.store.batching import Batches
+from task_manager.store.contents import Contents
 from task_manager.store.database import Connection, Database
 from task_manager.transaction import Follower, Interceptor, WorklistTransaction
 from task_manager.workitem.columns import is_decided
@@ -48,8 +49,9 @@ class StoredWorklist:
     ----------
     followers, interceptors, limits, sinks
         See :class:`task_manager.transaction.WorklistTransaction`.
-    wake, wake_jobs
-        Called after commits that leave something to tell; the second when there are jobs to do.
+    wake, wake_jobs, wake_new
+        Called after commits that leave something to tell, that leave jobs to do, and that made workitems or
+        changed what is scheduled of them.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class StoredWorklist:
         clock: Callable[[], datetime],
         wake: Callable[[], None],
         wake_jobs: Callable[[], None] = lambda: None,
+        wake_new: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
+        self._contents = Contents()
         self._followers = tuple(followers)
         self._interceptors = tuple(interceptors)
         self._limits = limits
@@ -72,6 +76,7 @@ class StoredWorklist:
         self._clock = clock
         self._wake = wake
         self._wake_jobs = wake_jobs
+        self._wake_new = wake_new
         self._writes: Batches[_Asked, Accepted | Refused] = Batches(
             self._write, name="worklist-writes", shared=_store_is_away
         )
@@ -150,8 +155,11 @@ class StoredWorklist:
         """A transaction of its own; durable on return, nothing written if the block raises."""
         with self._database.write() as connection, self.within(connection, self._clock()) as work:
             yield work
+        work.committed()
         if work.leaves_jobs:
             self._wake_jobs()
+        if work.leaves_new:
+            self._wake_new()
         if work.leaves_reports or work.leaves_jobs:
             self._wake()
 
@@ -165,6 +173,7 @@ class StoredWorklist:
             interceptors=self._interceptors,
             limits=self._limits,
             sinks=self._sinks,
+            contents=self._contents,
         )
         yield work
         work.flush()

@@ -8,7 +8,7 @@ so that a step of a performer neither writes it nor makes the row that is search
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from task_manager.store.compiled import utc_text, utc_time
 from task_manager.store.tables import METADATA
 from task_manager.workitem.columns import expires_at, search_columns
 from task_manager.workitem.model import RequestedCancel, Workitem
-from task_manager.workitem.parts import lasting_part, lasting_summary, moving_part, moving_summary
+from task_manager.workitem.parts import moving_part, moving_summary
 
 _WORKITEM = METADATA.tables["workitem"]
 _CONTENT = METADATA.tables["workitem_content"]
@@ -81,7 +81,7 @@ class Record:
     lease_until: datetime | None = None
 
 
-_KEPT = tuple(
+KEPT = tuple(
     _WORKITEM.c[name]
     for name in (
         *("uid", "state", "transaction_uid", "attributes", "created_at", "modified_at", "version"),
@@ -90,10 +90,10 @@ _KEPT = tuple(
         *("app", "tries", "rejected_by", "attention", "claimed_by", "content_number", "lease_until"),
     )
 )
-READ = (*_KEPT, _CONTENT.c.attributes)
+READ = (*KEPT, _CONTENT.c.attributes)
 WITH_CONTENT = _WORKITEM.join(_CONTENT, _CONTENT.c.number == _WORKITEM.c.content_number)
 INSERTED = [column.name for column in _WORKITEM.columns]
-UPDATED = [name for name in INSERTED if name not in ("created_at", "content_number")]
+UPDATED = [name for name in INSERTED if name != "created_at"]
 PROGRESSED = ("uid", "version", "attributes", "summary", "heard_at", "modified_at")
 """What an update by a performer writes: no column with an index."""
 
@@ -103,21 +103,13 @@ STEPPED = (
 )
 """What a change of state writes; the rest of the row stays as it is."""
 
-CONTENT = ("number", "attributes", "summary")
+
+_DISPATCHED = ("app", "tries", "rejected_by", "attention")
 
 
 def searched_columns(attributes: DicomJson) -> dict[str, Any]:
     """The columns to search by."""
     return {**search_columns(attributes), "expires_at": utc_text(expires_at(attributes))}
-
-
-def content_row(number: int, attributes: DicomJson) -> dict[str, Any]:
-    """A row of content: the lasting part, and what of it a search returns."""
-    return {
-        "number": number,
-        "attributes": orjson.dumps(lasting_part(attributes)).decode(),
-        "summary": orjson.dumps(lasting_summary(attributes)).decode(),
-    }
 
 
 def progress_columns(workitem: Workitem) -> dict[str, Any]:
@@ -182,7 +174,7 @@ def same_around(former: Record, record: Record) -> bool:
     if former.origin is not record.origin:
         return False
     before, after = former.dispatch, record.dispatch
-    return before is after or before == replace(after, claimed_by=before.claimed_by)
+    return before is after or all(getattr(before, name) == getattr(after, name) for name in _DISPATCHED)
 
 
 def _cancel_text(requested: RequestedCancel | None) -> str:
@@ -200,14 +192,14 @@ def _aware(stored: str) -> datetime:
     return datetime.fromisoformat(stored)
 
 
-def record_of(row: Sequence[Any]) -> Record:
-    """The record in a row of the columns in :data:`READ`."""
+def record_of(row: Sequence[Any], lasting: DicomJson) -> Record:
+    """The record in a row of the columns in :data:`KEPT`, with the lasting part of its attributes."""
     return Record(
         workitem=Workitem(
             uid=row[0],
             state=ProcedureStepState(row[1]),
             transaction_uid=row[2],
-            attributes={**orjson.loads(row[22]), **orjson.loads(row[3])},
+            attributes={**lasting, **orjson.loads(row[3])},
             created_at=_aware(row[4]),
             modified_at=_aware(row[5]),
             version=row[6],
@@ -215,13 +207,7 @@ def record_of(row: Sequence[Any]) -> Record:
             claimed_at=utc_time(row[8]),
             heard_at=utc_time(row[9]),
         ),
-        origin=Origin(
-            rule=row[10],
-            order_key=row[11],
-            input_digest=row[12],
-            order_digest=row[13],
-            destinations=_names(row[14]),
-        ),
+        origin=_origin(row[10:15]) if any(row[10:15]) else _OF_A_PEER,
         dispatch=Dispatch(
             app=row[15],
             tries=row[16],
@@ -231,6 +217,20 @@ def record_of(row: Sequence[Any]) -> Record:
         ),
         content_number=row[20],
         lease_until=utc_time(row[21]),
+    )
+
+
+_OF_A_PEER = Origin()
+
+
+def _origin(row: Sequence[str]) -> Origin:
+    rule, order_key, input_digest, order_digest, destinations = row
+    return Origin(
+        rule=rule,
+        order_key=order_key,
+        input_digest=input_digest,
+        order_digest=order_digest,
+        destinations=_names(destinations),
     )
 
 

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, delete, exists, func, or_, select
 
 from task_manager.dispatch.model import SubtaskState
 from task_manager.outbox import JobState
+from task_manager.store.contents import drop_contents
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 
 _WORKITEM = METADATA.tables["workitem"]
-_CONTENT = METADATA.tables["workitem_content"]
 _REPORT = METADATA.tables["workitem_report"]
 _SUBSCRIPTION = METADATA.tables["subscription"]
 _SUBTASK = METADATA.tables["subtask"]
@@ -53,8 +53,8 @@ def purge_workitems(connection: Connection, before: datetime, *, now: datetime, 
     connection.execute(
         delete(_SUBTASK).where(or_(_SUBTASK.c.parent_uid.in_(uids), _SUBTASK.c.child_uid.in_(uids)))
     )
-    numbers = select(_WORKITEM.c.content_number).where(_WORKITEM.c.uid.in_(uids))
-    connection.execute(delete(_CONTENT).where(_CONTENT.c.number.in_(numbers)))
+    numbers = connection.execute(select(_WORKITEM.c.content_number).where(_WORKITEM.c.uid.in_(uids)))
+    drop_contents(connection, list(numbers.scalars()))
     connection.execute(delete(_WORKITEM).where(_WORKITEM.c.uid.in_(uids)))
     gone = upsert(connection, _PURGED).on_conflict_do_nothing(index_elements=["uid"])
     connection.execute(gone, [{"uid": uid, "purged_at": now} for uid in uids])

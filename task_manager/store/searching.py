@@ -26,7 +26,7 @@ from task_manager.workitem.parts import whole_text
 _WORKITEM = METADATA.tables["workitem"]
 _CONTENT = METADATA.tables["workitem_content"]
 _READ_AT_ONCE = 200
-_SPARSE = frozenset({"station_class", "organization"})
+_SPARSE = frozenset({"station_name", "station_class", "organization"})
 """Columns whose index holds only rows with a value: a statement has to say that it wants one."""
 
 

@@ -197,7 +197,7 @@ class WorkitemRow(Table, table=True):
     __table_args__ = (
         Index("workitem_queue", "state", "code_value", *_WORKLIST_ORDER),
         Index("workitem_state", "state", *_WORKLIST_ORDER),
-        Index("workitem_station", "station_name", "state", *_WORKLIST_ORDER),
+        _some("workitem_station", "station_name", "state", *_WORKLIST_ORDER, where="station_name <> ''"),
         Index("workitem_sorted", *_WORKLIST_ORDER),
         _some("workitem_class", "station_class", "state", *_WORKLIST_ORDER, where="station_class <> ''"),
         _some("workitem_organization", "organization", "state", *_WORKLIST_ORDER, where="organization <> ''"),
@@ -256,6 +256,7 @@ class WorkitemContentRow(Table, table=True):
     """What lasts of a workitem while it is performed: tags before (0074,1000), and what a search returns."""
 
     __tablename__ = "workitem_content"
+    __table_args__ = {"sqlite_autoincrement": True}  # a number never names anything else
 
     number: int | None = Field(default=None, primary_key=True)
     attributes: str = Field(sa_column=Column(Text, nullable=False))

@@ -8,14 +8,16 @@ locked when they are read to be changed, and the version grows with each change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+import orjson
+from sqlalchemy import Connection, bindparam, func, select
 
-from profiles.dicom_json import DicomJson
-from task_manager.store.compiled import Statement, fetch
+from task_manager.store.compiled import Statement
+from task_manager.store.contents import Contents, NewParts, add_contents, drop_contents, lasting_parts
 from task_manager.store.records import (
-    CONTENT,
     INSERTED,
+    KEPT,
     PROGRESSED,
     READ,
     STEPPED,
@@ -24,7 +26,6 @@ from task_manager.store.records import (
     Origin,
     Record,
     around_columns,
-    content_row,
     only_progressed,
     progress_columns,
     record_of,
@@ -40,32 +41,25 @@ from task_manager.workitem.parts import lasts, whole_text
 
 _WORKITEM = METADATA.tables["workitem"]
 _CONTENT = METADATA.tables["workitem_content"]
+_NUMBER = KEPT.index(_WORKITEM.c.content_number)
 _PURGED = METADATA.tables["purged_workitem"]
 
 
+def _among(dialect: str) -> Any:
+    """The condition that a workitem is among several: an array in PostgreSQL, one JSON text in SQLite."""
+    uids: Any = bindparam("uids")
+    if dialect == "sqlite":
+        return _WORKITEM.c.uid.in_(select(func.json_each(uids).table_valued("value").c.value))
+    return _WORKITEM.c.uid == func.any(uids)
+
+
 _ADD = inserting(_WORKITEM, INSERTED)
-_ADD_CONTENT = inserting(_CONTENT, CONTENT)
 _SAVE = updating(_WORKITEM, UPDATED, key="uid")
 _SAVE_PROGRESS = updating(_WORKITEM, PROGRESSED, key="uid")
 _SAVE_STEP = updating(_WORKITEM, STEPPED, key="uid")
-_SAVE_CONTENT = updating(_CONTENT, CONTENT, key="number")
 _ONE = Statement(lambda _: select(*READ).select_from(WITH_CONTENT).where(_WORKITEM.c.uid == bindparam("uid")))
-_ONE_LOCKED = Statement(
-    lambda _: (
-        select(*READ)
-        .select_from(WITH_CONTENT)
-        .where(_WORKITEM.c.uid == bindparam("uid"))
-        .with_for_update(of=_WORKITEM)
-    )
-)
-_MANY_LOCKED = Statement(
-    lambda _: (
-        select(*READ)
-        .select_from(WITH_CONTENT)
-        .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
-        .order_by(_WORKITEM.c.uid)
-        .with_for_update(of=_WORKITEM)
-    )
+_LOCKED = Statement(
+    lambda dialect: select(*KEPT).where(_among(dialect)).order_by(_WORKITEM.c.uid).with_for_update()
 )
 _OF_STUDY = Statement(
     lambda _: (
@@ -80,76 +74,78 @@ _TEXT = Statement(
     lambda _: select(*_PARTS).select_from(WITH_CONTENT).where(_WORKITEM.c.uid == bindparam("uid"))
 )
 _TEXTS = Statement(
-    lambda _: (
-        select(_WORKITEM.c.uid, *_PARTS)
-        .select_from(WITH_CONTENT)
-        .where(_WORKITEM.c.uid == func.any(bindparam("uids")))
-    )
-)
-_LAST_NUMBER = Statement(lambda _: select(func.coalesce(func.max(_CONTENT.c.number), literal_column("0"))))
-_NEW_NUMBERS = (
-    "SELECT nextval(pg_get_serial_sequence('workitem_content', 'number')) FROM generate_series(1, %(count)s)"
+    lambda dialect: select(_WORKITEM.c.uid, *_PARTS).select_from(WITH_CONTENT).where(_among(dialect))
 )
 _PURGED_ONE = Statement(lambda _: select(_PURGED.c.uid).where(_PURGED.c.uid == bindparam("uid")))
 
 
-def add_records(connection: Connection, records: Sequence[Record]) -> None:
-    """Insert new workitems."""
+def add_records(connection: Connection, records: Sequence[Record]) -> NewParts:
+    """Insert new workitems; their lasting parts by number, to be known once it is committed."""
     if not records:
-        return
-    numbers = _new_numbers(connection, len(records))
-    rows, contents = [], []
-    for number, record in zip(numbers, records, strict=True):
-        attributes: DicomJson = record.workitem.attributes
-        contents.append(content_row(number, attributes))
-        around = {**around_columns(record), "content_number": number}
-        rows.append({**step_columns(record), **around, **searched_columns(attributes)})
-    _ADD_CONTENT.run(connection, contents)
+        return {}
+    parts = add_contents(connection, [record.workitem.attributes for record in records])
+    rows = [
+        {
+            **step_columns(record),
+            **around_columns(record),
+            **searched_columns(record.workitem.attributes),
+            "content_number": number,
+        }
+        for number, record in zip(parts, records, strict=True)
+    ]
     _ADD.run(connection, rows)
+    return parts
 
 
-def save_records(connection: Connection, records: Sequence[tuple[Record, Record]]) -> None:
-    """Write workitems, each as it was read and as it is now; the caller has locked their rows."""
-    progresses, steps, rows, contents = [], [], [], []
+def save_records(connection: Connection, records: Sequence[tuple[Record, Record]]) -> bool:
+    """Write workitems, each as it was read and as it is now; whether more than steps of performers changed.
+
+    The caller has locked their rows.
+    """
+    progresses, steps, rescheduled, renewed = [], [], [], []
     for former, record in records:
         before, after = former.workitem.attributes, record.workitem.attributes
-        same_content = lasts(before, after)
-        if not same_content:
-            contents.append(content_row(record.content_number, after))
-        if not (same_content and same_columns(before, after) and same_around(former, record)):
-            rows.append({**step_columns(record), **around_columns(record), **searched_columns(after)})
+        if not lasts(before, after):
+            renewed.append(record)
+        elif not (same_columns(before, after) and same_around(former, record)):
+            rescheduled.append((record, record.content_number))
         elif only_progressed(former, record):
             progresses.append(progress_columns(record.workitem))
         else:
             steps.append(step_columns(record))
-    _SAVE_CONTENT.run(connection, contents)
+    numbers = add_contents(connection, [record.workitem.attributes for record in renewed])
+    rescheduled += zip(renewed, numbers, strict=True)
     _SAVE_PROGRESS.run(connection, progresses)
     _SAVE_STEP.run(connection, steps)
-    _SAVE.run(connection, rows)
+    _SAVE.run(connection, [_whole_row(record, number) for record, number in rescheduled])
+    drop_contents(connection, [record.content_number for record in renewed])
+    return bool(rescheduled)
 
 
-def _new_numbers(connection: Connection, count: int) -> Sequence[int]:
-    """Numbers for new rows of content: SQLite has one writer at a time, PostgreSQL counts for all."""
-    if connection.dialect.name == "sqlite":
-        [[last]] = _LAST_NUMBER.rows(connection, {})
-        return range(last + 1, last + 1 + count)
-    return [row[0] for row in fetch(connection, _NEW_NUMBERS, {"count": count})]
+def _whole_row(record: Record, content_number: int) -> dict[str, Any]:
+    searched = searched_columns(record.workitem.attributes)
+    return {**step_columns(record), **around_columns(record), **searched, "content_number": content_number}
 
 
-def record_by_uid(connection: Connection, uid: str, *, lock: bool = False) -> Record | None:
-    """A workitem; None if unknown. `lock` keeps other writers away until the transaction ends."""
-    rows = (_ONE_LOCKED if lock else _ONE).rows(connection, {"uid": uid})
-    return record_of(rows[0]) if rows else None
+def record_by_uid(connection: Connection, uid: str) -> Record | None:
+    """A workitem; None if unknown."""
+    rows = _ONE.rows(connection, {"uid": uid})
+    return record_of(rows[0], orjson.loads(rows[0][-1])) if rows else None
 
 
-def locked_records(connection: Connection, uids: Iterable[str]) -> dict[str, Record]:
-    """The workitems among `uids` that exist, their rows locked in one order by all who lock several."""
-    wanted = sorted(set(uids))
-    if connection.dialect.name == "sqlite" or len(wanted) < 2:
-        found = (record_by_uid(connection, uid, lock=True) for uid in wanted)
-        return {record.workitem.uid: record for record in found if record is not None}
-    rows = _MANY_LOCKED.rows(connection, {"uids": wanted})
-    return {row[0]: record_of(row) for row in rows}
+def locked_records(
+    connection: Connection, uids: Iterable[str], known: Contents
+) -> tuple[dict[str, Record], NewParts]:
+    """The workitems among `uids` that exist, their rows locked in one order by all who lock several.
+
+    Also the lasting parts that were read because they were not `known`, to be known once it is committed.
+    They are read after the rows are locked: on PostgreSQL a statement that waited for a lock sees the row as
+    it is then, and rows of other tables as they were before.
+    """
+    wanted = _several(connection, sorted(set(uids)))
+    rows = _LOCKED.rows(connection, {"uids": wanted})
+    parts, learned = lasting_parts(connection, (row[_NUMBER] for row in rows), known)
+    return {row[0]: record_of(row, parts[row[_NUMBER]]) for row in rows}, learned
 
 
 def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
@@ -160,12 +156,17 @@ def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
 
 def texts(connection: Connection, uids: Sequence[str]) -> list[bytes | None]:
     """The attributes of workitems as DICOM JSON text, None for those that are unknown."""
-    if connection.dialect.name == "sqlite" or len(uids) < 2:
+    if len(uids) < 2:
         found_each = (_TEXT.texts(connection, {"uid": uid}) for uid in uids)
         return [whole_text(*rows[0]) if rows else None for rows in found_each]
-    rows = _TEXTS.texts(connection, {"uids": list(uids)})
+    rows = _TEXTS.texts(connection, {"uids": _several(connection, uids)})
     found = {uid.decode(): whole_text(lasting, moving) for uid, lasting, moving in rows}
     return [found.get(uid) for uid in uids]
+
+
+def _several(connection: Connection, uids: Sequence[str]) -> Any:
+    """UIDs as a value of :func:`_among`."""
+    return orjson.dumps(uids).decode() if connection.dialect.name == "sqlite" else list(uids)
 
 
 def is_purged(connection: Connection, uid: str) -> bool:
@@ -175,7 +176,8 @@ def is_purged(connection: Connection, uid: str) -> bool:
 
 def records_of_study(connection: Connection, study_instance_uid: str) -> list[Record]:
     """All workitems of a study, oldest first."""
-    return [record_of(row) for row in _OF_STUDY.rows(connection, {"study_instance_uid": study_instance_uid})]
+    rows = _OF_STUDY.rows(connection, {"study_instance_uid": study_instance_uid})
+    return [record_of(row, orjson.loads(row[-1])) for row in rows]
 
 
 def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[tuple[Workitem, Origin]]:

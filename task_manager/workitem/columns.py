@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from profiles.dicom_json import DicomJson, items, tag_key, text, values
 from profiles.ups.times import datetime_span
+from task_manager.workitem.parts import FIRST_MOVING
 
 SEVERAL = "\\"
 """Stands in a column whose sequence has several items; no SH value holds a backslash."""
@@ -84,9 +85,15 @@ _SEARCHED_TAGS = tuple(
 )
 
 
+_SEARCHED_MOVING_TAGS = tuple(tag for tag in _SEARCHED_TAGS if tag >= FIRST_MOVING)
+
+
 def same_columns(before: DicomJson, after: DicomJson) -> bool:
-    """Whether `after`, made from `before`, certainly has the same columns: no searched attribute was set."""
-    return all(before.get(tag) is after.get(tag) for tag in _SEARCHED_TAGS)
+    """Whether `after`, made from `before` and with the same lasting part, certainly has the same columns.
+
+    So it has if no searched attribute of the other part was set.
+    """
+    return all(before.get(tag) is after.get(tag) for tag in _SEARCHED_MOVING_TAGS)
 
 
 def _exact(keys: DicomJson, keyword: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -221,14 +222,11 @@ def _with_character_set(attributes: DicomJson, new: DicomJson) -> DicomJson:
     return merged([attributes, element("SpecificCharacterSet", "ISO_IR 192")])
 
 
-def _changed(workitem: Workitem, attributes: DicomJson, now: datetime) -> Workitem:
-    return replace(workitem, attributes=attributes, modified_at=now, version=workitem.version + 1)
-
-
-def _in_state(workitem: Workitem, state: ProcedureStepState, now: datetime) -> Workitem:
+def _in_state(workitem: Workitem, state: ProcedureStepState, now: datetime, **more: Any) -> Workitem:
     """The workitem in another state: the one place that writes a state, in both places where it stands."""
     attributes = merged([workitem.attributes, element("ProcedureStepState", state.value)])
-    return replace(_changed(workitem, attributes, now), state=state)
+    version = workitem.version + 1
+    return replace(workitem, attributes=attributes, modified_at=now, version=version, state=state, **more)
 
 
 # Update -----------------------------------------------------------------------------------------------------
@@ -247,18 +245,20 @@ def _update(workitem: Workitem | None, command: Update, now: datetime) -> Applie
         return _refused(0xC301)
     if workitem.state is ProcedureStepState.SCHEDULED and command.transaction_uid:
         return _refused(0xC310)
-    outcome = _with_changes(workitem, command.changes, now)
-    if isinstance(outcome, Refused) or workitem.state is not ProcedureStepState.IN_PROGRESS:
-        return outcome
-    return replace(outcome, workitem=replace(outcome.workitem, heard_at=now))
+    heard_at = now if workitem.state is ProcedureStepState.IN_PROGRESS else workitem.heard_at
+    return _with_changes(workitem, command.changes, now, heard_at=heard_at)
 
 
 def _rearrange(workitem: Workitem | None, command: Rearrange, now: datetime) -> Applied | Refused:
     """The manager's own changes keep the rules of the attributes, whatever the state."""
-    return _refused(0xC307) if workitem is None else _with_changes(workitem, command.changes, now)
+    if workitem is None:
+        return _refused(0xC307)
+    return _with_changes(workitem, command.changes, now, heard_at=workitem.heard_at)
 
 
-def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Applied | Refused:
+def _with_changes(
+    workitem: Workitem, wanted: DicomJson, now: datetime, *, heard_at: datetime | None
+) -> Applied | Refused:
     changes = checked_update(wanted)
     if isinstance(changes, Refused):
         return changes
@@ -266,7 +266,9 @@ def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Appli
     parts = [before, changes]
     if not SCHEDULED_MODULE_TAGS.isdisjoint(changes):
         parts.append(element(_MODIFIED, dicom_datetime(now)))
-    after = _changed(workitem, _with_character_set(merged(parts), changes), now)
+    attributes = _with_character_set(merged(parts), changes)
+    version = workitem.version + 1
+    after = replace(workitem, attributes=attributes, modified_at=now, version=version, heard_at=heard_at)
     reports = []
     if report.readiness_changed(before, after.attributes):
         reports.append(_state_report(after))
@@ -299,8 +301,10 @@ def _change_state(workitem: Workitem | None, command: ChangeState, now: datetime
     cell = TRANSITIONS[CHANGE_STATE_EVENTS[asked][0 if right_uid else 1]][workitem.state]
     match cell:
         case Effect.CLAIM:
-            claimed = replace(
-                _in_state(workitem, ProcedureStepState.IN_PROGRESS, now),
+            claimed = _in_state(
+                workitem,
+                ProcedureStepState.IN_PROGRESS,
+                now,
                 transaction_uid=command.transaction_uid,
                 claimed_at=now,
                 heard_at=now,

@@ -7,42 +7,42 @@ progress and what was performed follow them in tag order and change with every c
 
 from __future__ import annotations
 
+from operator import is_
+
 from profiles.dicom_json import DicomJson, tag_key
 from profiles.ups.returning import search_result_between
 
-_FIRST_MOVING = tag_key("ProcedureStepState")
+FIRST_MOVING = tag_key("ProcedureStepState")
+"""The first tag of the part that moves."""
+
 _FIRST, _END = "", "G"  # before and after every tag
 
 
 def lasting_part(attributes: DicomJson) -> DicomJson:
     """Inputs, request, patient and all else of tags before (0074,1000)."""
-    return {tag: value for tag, value in attributes.items() if tag < _FIRST_MOVING}
+    return {tag: value for tag, value in attributes.items() if tag < FIRST_MOVING}
 
 
 def moving_part(attributes: DicomJson) -> DicomJson:
     """State, progress, performed procedures and all else from (0074,1000) on."""
-    return {tag: value for tag, value in attributes.items() if tag >= _FIRST_MOVING}
+    return {tag: value for tag, value in attributes.items() if tag >= FIRST_MOVING}
 
 
 def lasting_summary(attributes: DicomJson) -> DicomJson:
     """What of the lasting part every search returns."""
-    return search_result_between(attributes, _FIRST, _FIRST_MOVING)
+    return search_result_between(attributes, _FIRST, FIRST_MOVING)
 
 
 def moving_summary(attributes: DicomJson) -> DicomJson:
     """What of the moving part every search returns."""
-    return search_result_between(attributes, _FIRST_MOVING, _END)
+    return search_result_between(attributes, FIRST_MOVING, _END)
 
 
 def lasts(before: DicomJson, after: DicomJson) -> bool:
     """Whether `after`, made from `before`, certainly has the same lasting part: none of it was set."""
-    same = 0
-    for tag, value in before.items():
-        if tag < _FIRST_MOVING:
-            if after.get(tag) is not value:
-                return False
-            same += 1
-    return same == sum(tag < _FIRST_MOVING for tag in after)
+    former = [value for tag, value in before.items() if tag < FIRST_MOVING]
+    present = [value for tag, value in after.items() if tag < FIRST_MOVING]
+    return len(former) == len(present) and all(map(is_, former, present))
 
 
 def whole_text(lasting: bytes, moving: bytes) -> bytes:

@@ -25,10 +25,10 @@ _ORDER = ["priority_rank", "scheduled_start", "created_at", "uid"]
 _INDEXES = {
     "workitem_queue": ["state", "code_value", *_ORDER],
     "workitem_state": ["state", *_ORDER],
-    "workitem_station": ["station_name", "state", *_ORDER],
     "workitem_sorted": _ORDER,
 }
 _PARTIAL = {
+    "workitem_station": (["station_name", "state", *_ORDER], "station_name <> ''"),
     "workitem_class": (["station_class", "state", *_ORDER], "station_class <> ''"),
     "workitem_organization": (["organization", "state", *_ORDER], "organization <> ''"),
     "workitem_lease": (["lease_until"], "lease_until IS NOT NULL"),
@@ -113,6 +113,7 @@ def _create_tables() -> None:
         sa.Column("attributes", sa.Text(), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "subscription",
