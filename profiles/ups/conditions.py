@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from profiles.dicom_json import DicomJson, items, text, values
+from profiles.dicom_json import DicomJson, items, tag_key, text
 from profiles.ups.table import Condition
 
 _NON_PATIENT_SOP_CLASSES = frozenset(
@@ -37,8 +37,22 @@ _RETRIEVALS = (
 _STORAGES = ("DICOMStorageSequence", "STOWRSStorageSequence", "XDSStorageSequence")
 
 
-def _any(item: DicomJson, *keywords: str) -> bool:
-    return any(values(item, keyword) for keyword in keywords)
+_Test = Callable[[DicomJson, DicomJson], bool]
+
+
+def _having(*keywords: str, otherwise: bool = False) -> _Test:
+    """A test whether an item has a value of one of the attributes; `otherwise`: of none."""
+    tags = tuple(tag_key(keyword) for keyword in keywords)
+
+    def test(item: DicomJson, container: DicomJson) -> bool:
+        del container
+        for tag in tags:
+            element = item.get(tag)
+            if element is not None and element.get("Value"):
+                return not otherwise
+        return otherwise
+
+    return test
 
 
 def _is_dicom_of_patients(item: DicomJson, container: DicomJson) -> bool:
@@ -50,13 +64,20 @@ def _is_dicom_of_patients(item: DicomJson, container: DicomJson) -> bool:
     )
 
 
-def _value_type(name: str) -> Callable[[DicomJson, DicomJson], bool]:
-    return lambda item, container: text(item, "ValueType") == name
+def _value_type(name: str) -> _Test:
+    tag, value = tag_key("ValueType"), [name]
+
+    def test(item: DicomJson, container: DicomJson) -> bool:
+        del container
+        element = item.get(tag)
+        return element is not None and element.get("Value") == value
+
+    return test
 
 
-_REQUIRED: Mapping[Condition, Callable[[DicomJson, DicomJson], bool]] = {
-    Condition.CODE_NEEDED: lambda item, container: not _any(item, "LongCodeValue", "URNCodeValue"),
-    Condition.SCHEME_NEEDED: lambda item, container: _any(item, "CodeValue", "LongCodeValue"),
+_REQUIRED: Mapping[Condition, _Test] = {
+    Condition.CODE_NEEDED: _having("LongCodeValue", "URNCodeValue", otherwise=True),
+    Condition.SCHEME_NEEDED: _having("CodeValue", "LongCodeValue"),
     Condition.VERSION_NEEDS_SCHEME: lambda item, container: False,
     Condition.IS_DATETIME: _value_type("DATETIME"),
     Condition.IS_DATE: _value_type("DATE"),
@@ -69,10 +90,10 @@ _REQUIRED: Mapping[Condition, Callable[[DicomJson, DicomJson], bool]] = {
     Condition.HAS_STUDY: _is_dicom_of_patients,
     Condition.HAS_SERIES: _is_dicom_of_patients,
     Condition.IS_CDA: lambda item, container: text(container, "TypeOfInstances") == "CDA",
-    Condition.RETRIEVAL_NEEDED: lambda item, container: not _any(item, *_RETRIEVALS),
-    Condition.NAMESPACE_NEEDED: lambda item, container: not _any(item, "UniversalEntityID"),
-    Condition.ENTITY_TYPE_NEEDED: lambda item, container: _any(item, "UniversalEntityID"),
-    Condition.STORAGE_NEEDED: lambda item, container: not _any(item, *_STORAGES),
+    Condition.RETRIEVAL_NEEDED: _having(*_RETRIEVALS, otherwise=True),
+    Condition.NAMESPACE_NEEDED: _having("UniversalEntityID", otherwise=True),
+    Condition.ENTITY_TYPE_NEEDED: _having("UniversalEntityID"),
+    Condition.STORAGE_NEEDED: _having(*_STORAGES, otherwise=True),
 }
 
 
@@ -83,4 +104,7 @@ def is_required(condition: Condition, item: DicomJson, container: DicomJson) -> 
 
 def is_forbidden(condition: Condition, item: DicomJson) -> bool:
     """Whether an attribute under `condition` may not stand in `item` (PS3.3 8.1: scheme version)."""
-    return condition is Condition.VERSION_NEEDS_SCHEME and not _any(item, "CodingSchemeDesignator")
+    return condition is Condition.VERSION_NEEDS_SCHEME and _HAS_NO_SCHEME(item, {})
+
+
+_HAS_NO_SCHEME = _having("CodingSchemeDesignator", otherwise=True)

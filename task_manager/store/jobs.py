@@ -6,18 +6,30 @@ Jobs are claimed with ``FOR UPDATE SKIP LOCKED`` on PostgreSQL; SQLite has one w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, or_, select, type_coerce, union_all, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    func,
+    literal_column,
+    or_,
+    select,
+    type_coerce,
+    union_all,
+    update,
+)
+from sqlalchemy.sql import Executable
 
 from profiles.sole.events import EventType, OperationalEvent, Outcome
 from task_manager.outbox import Job, JobKind, JobState, event_lane
 from task_manager.store.compiled import utc_text
-from task_manager.store.rowwise import inserting
+from task_manager.store.rowwise import RowStatement, inserting, upserting
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA, UtcText
 
@@ -57,12 +69,27 @@ def plan_job(
 
 _EVENT_COLUMNS = ("key", "type", "study_instance_uid", "accession_number", "content", "occurred_at")
 _ADD_EVENT = inserting(_EVENT, _EVENT_COLUMNS, unless=["key"])
-_ADD_TELLING = (
-    "INSERT INTO job (key, lane, kind, state, workitem_uid, event_id, attempts, due_at, claimed_by,"
-    " last_error, summary, created_at)"
-    " SELECT {0}, {1}, {2}, {3}, '', event.id, 0, {4}, '', '', '', {4} FROM event WHERE event.key = {5}"
-    " ON CONFLICT (key) DO NOTHING"
-)
+
+
+def _telling(dialect: str, values: Mapping[str, Any]) -> Executable:
+    """A job that tells an event; the event is found by its key."""
+    given = {
+        "key": values["key"],
+        "lane": values["lane"],
+        "kind": literal_column(f"'{JobKind.TELL.value}'"),
+        "state": literal_column(f"'{JobState.WAITING.value}'"),
+        "event_id": _EVENT.c.id,
+        "attempts": literal_column("0"),
+        "due_at": values["due_at"],
+        "created_at": values["created_at"],
+        **dict.fromkeys(("workitem_uid", "claimed_by", "last_error", "summary"), literal_column("''")),
+    }
+    chosen = select(*given.values()).where(_EVENT.c.key == values["event_key"])
+    statement: Executable = upserting(dialect, _JOB).from_select(list(given), chosen)
+    return statement.on_conflict_do_nothing(index_elements=["key"])  # type: ignore[attr-defined, no-any-return]
+
+
+_ADD_TELLING = RowStatement(_JOB, ("key", "lane", "due_at", "created_at", "event_key"), _telling)
 
 
 def record_events(
@@ -85,27 +112,17 @@ def record_events(
     _ADD_EVENT.run(connection, rows)
     due = utc_text(now)
     tellings = [
-        (
-            f"tell:{sink}:{event.key}",
-            event_lane(sink),
-            JobKind.TELL.value,
-            JobState.WAITING.value,
-            due,
-            event.key,
-        )
+        {
+            "key": f"tell:{sink}:{event.key}",
+            "lane": event_lane(sink),
+            "due_at": due,
+            "created_at": due,
+            "event_key": event.key,
+        }
         for event in events
         for sink in sinks
     ]
-    if not tellings:
-        return
-    if connection.dialect.name == "sqlite":
-        statement = _ADD_TELLING.format("?1", "?2", "?3", "?4", "?5", "?6")
-        connection.exec_driver_sql(statement, tellings)
-    else:
-        statement = _ADD_TELLING.format(*(f"%(v{n})s" for n in range(6)))
-        connection.exec_driver_sql(
-            statement, [{f"v{n}": value for n, value in enumerate(telling)} for telling in tellings]
-        )
+    _ADD_TELLING.run(connection, tellings)
 
 
 def record_event(

@@ -44,7 +44,7 @@ class RowStatement:
     table
         Gives the types of the values.
     names
-        Columns whose values each row has; what else it has is left out.
+        Values that each row has, mostly those of columns; what else it has is left out.
     build
         Makes the expression from the name of a dialect and the values of a row by name.
     """
@@ -54,7 +54,7 @@ class RowStatement:
     ) -> None:
         self._names = tuple(names)
         bound: dict[str, Any] = {name: bindparam(_PREFIX + name) for name in names}
-        columns = [column(name, _plain_type(table.c[name].type)) for name in names]
+        columns = [column(name, _plain_type(table, name)) for name in names]
         rows = func.json_to_recordset(cast(bindparam(_ROWS), JSON)).table_valued(*columns)
         given = rows.render_derived(name="given", with_types=True)
         self._bound = Statement(lambda dialect: build(dialect, bound))
@@ -110,6 +110,7 @@ _PREFIX = "new_"
 """Of parameters: names of columns are reserved in statements that set these columns."""
 
 
-def _plain_type(kind: Any) -> Any:
-    """The type of a value as it is sent: times are text already."""
+def _plain_type(table: Table, name: str) -> Any:
+    """The type of a value as it is sent: times are text already, and so is what is no column."""
+    kind = table.c[name].type if name in table.c else None
     return kind if isinstance(kind, _PLAIN) else Text()

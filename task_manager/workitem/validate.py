@@ -245,17 +245,16 @@ def _check_presence(
     findings: Findings,
 ) -> None:
     row, creating = check.row, service is Service.CREATE
-    path = prefix + row.keyword
     if check.requirement == "NA":
-        findings.add(INVALID, path, f"is not allowed in {service.value}")
+        findings.add(INVALID, prefix + row.keyword, f"is not allowed in {service.value}")
     elif not _has_value(element):
         keeps_a_value = not creating and check.requirement == "3/1" and not prefix
         if keeps_a_value or check.is_needed(item, container):
-            findings.add(RefusalCode.MISSING_VALUE, path, "needs a value")
+            findings.add(RefusalCode.MISSING_VALUE, prefix + row.keyword, "needs a value")
     elif creating and row.empty_at_create:
-        findings.add(INVALID, path, "must be empty at create")
+        findings.add(INVALID, prefix + row.keyword, "must be empty at create")
     elif row.when is not None and is_forbidden(row.when, item):
-        findings.add(INVALID, path, f"is allowed {row.when.value}")
+        findings.add(INVALID, prefix + row.keyword, f"is allowed {row.when.value}")
     else:
         _check_items_of(row, item, service, prefix, findings)
 
