@@ -37,6 +37,8 @@ _RETRIEVALS = (
 _STORAGES = ("DICOMStorageSequence", "STOWRSStorageSequence", "XDSStorageSequence")
 
 
+_TYPE_OF_INSTANCES = tag_key("TypeOfInstances")
+
 _Test = Callable[[DicomJson, DicomJson], bool]
 
 
@@ -53,6 +55,12 @@ def _having(*keywords: str, otherwise: bool = False) -> _Test:
         return otherwise
 
     return test
+
+
+def _is_cda(item: DicomJson, container: DicomJson) -> bool:
+    del item
+    element = container.get(_TYPE_OF_INSTANCES)
+    return element is not None and element.get("Value") == ["CDA"]
 
 
 def _is_dicom_of_patients(item: DicomJson, container: DicomJson) -> bool:
@@ -89,7 +97,7 @@ _REQUIRED: Mapping[Condition, _Test] = {
     Condition.IS_NUMERIC: _value_type("NUMERIC"),
     Condition.HAS_STUDY: _is_dicom_of_patients,
     Condition.HAS_SERIES: _is_dicom_of_patients,
-    Condition.IS_CDA: lambda item, container: text(container, "TypeOfInstances") == "CDA",
+    Condition.IS_CDA: _is_cda,
     Condition.RETRIEVAL_NEEDED: _having(*_RETRIEVALS, otherwise=True),
     Condition.NAMESPACE_NEEDED: _having("UniversalEntityID", otherwise=True),
     Condition.ENTITY_TYPE_NEEDED: _having("UniversalEntityID"),
