@@ -84,7 +84,11 @@ class StoredWorklist:
             self._read, name="worklist-reads", shared=_store_is_away
         )
         self._searches: Batches[WorkitemQuery, SearchPage] = Batches(
-            self._search, name="worklist-searches", most=_MOST_SEARCHES, shared=_store_is_away
+            self._search,
+            name="worklist-searches",
+            most=_MOST_SEARCHES,
+            threads=1 if database.is_sqlite else 2,
+            shared=_store_is_away,
         )
         self._examinations: Batches[WorkitemQuery, SearchPage] = Batches(
             self._search, name="worklist-examinations", most=1, shared=_store_is_away
@@ -101,8 +105,8 @@ class StoredWorklist:
     def search(self, query: WorkitemQuery) -> Future[SearchPage]:
         """UPS Find (CC.2.8), HIGH priority first, then by scheduled start and arrival.
 
-        Searches that columns decide do not wait for those that look into workitems. Each kind has one thread:
-        threads that step through rows at the same time hold each other up.
+        Searches that columns decide do not wait for those that look into workitems. On SQLite each kind
+        has one thread: threads that step through rows at the same time hold each other up.
         """
         bounded = WorkitemQuery(
             matching=query.matching,

@@ -23,7 +23,7 @@ _MOST_LOOKS = 3
 
 
 class Batches(Generic[_Asked, _Answer]):
-    """Answers requests in batches, in the order asked.
+    """Answers requests in batches, in the order asked as long as one thread does.
 
     Parameters
     ----------
@@ -34,9 +34,11 @@ class Batches(Generic[_Asked, _Answer]):
         Whether an error is nobody's own: all who asked get it and nothing is asked again. A store that is
         away would else be waited for once for each, and what it may have committed would be done again.
     name
-        Of the thread, which lives while there is work and a few seconds longer.
+        Of the threads, which live while there is work and a few seconds longer.
     most
         Requests of a batch: 1 where one may take long and the others should not wait for its end.
+    threads
+        How many there may be: several where answering means to wait for another process.
     """
 
     def __init__(
@@ -45,25 +47,28 @@ class Batches(Generic[_Asked, _Answer]):
         *,
         name: str,
         most: int = _MOST,
+        threads: int = 1,
         shared: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._answer = answer
         self._shared = shared
         self._name = name
         self._most = most
+        self._threads = threads
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._waiting: deque[tuple[_Asked, Future[_Answer]]] = deque()
-        self._running = False
+        self._running = 0
+        self._idle = 0
         self._latest = 0
 
     def ask(self, asked: _Asked) -> Future[_Answer]:
         """The answer to come."""
         future: Future[_Answer] = Future()
         with self._lock:
-            if not self._running:
+            if not self._idle and self._running < self._threads:
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
-                self._running = True  # only now: a thread that could not be started must not be waited for
+                self._running += 1  # only now: a thread that could not be started must not be waited for
             self._waiting.append((asked, future))
             self._arrived.notify()
         return future
@@ -80,14 +85,16 @@ class Batches(Generic[_Asked, _Answer]):
         """
         with self._lock:
             if not self._waiting:
+                self._idle += 1
                 self._arrived.wait(_IDLE_S)
+                self._idle -= 1
             looks = _MOST_LOOKS if self._waiting else 0
         while looks and len(self._waiting) < self._latest:
             time.sleep(_GATHERING_S)
             looks -= 1
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            self._running = bool(batch)
+            self._running -= not batch
             self._latest = len(batch)
         return batch
 
