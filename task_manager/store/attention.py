@@ -65,7 +65,7 @@ class Lane:
 
 
 def waiting_workitems(connection: Connection, *, limit: int) -> list[WaitingWorkitem]:
-    """Workitems with attention set, longest first."""
+    """Workitems with attention set, oldest first."""
     since = func.coalesce(_WORKITEM.c.final_at, _WORKITEM.c.modified_at)
     statement = (
         select(
@@ -78,7 +78,7 @@ def waiting_workitems(connection: Connection, *, limit: int) -> list[WaitingWork
             _WORKITEM.c.study_instance_uid,
         )
         .where(_WAITS)
-        .order_by(_WORKITEM.c.modified_at)
+        .order_by(_WORKITEM.c.created_at)
         .limit(limit)
     )
     return [

@@ -50,10 +50,12 @@ class Answering(MemoryWorklist):
         Thread(target=future.set_result, args=(found,)).start()
         return future
 
-    def search(self, query: WorkitemQuery) -> SearchPage:
+    def search(self, query: WorkitemQuery) -> Future[SearchPage]:
         self.asked.append(query)
         assert self.page is not None
-        return self.page
+        future: Future[SearchPage] = Future()
+        Thread(target=future.set_result, args=(self.page,)).start()
+        return future
 
 
 REQUESTS: dict[str, tuple[str, str, Any]] = {
