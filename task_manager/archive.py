@@ -1,46 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding and opening stored instances, for QIDO-RS, WADO-RS and deliveries.
 
-Implements :class:`task_manager.ports.InstanceArchive`; answers are DICOM JSON (PS3.18 10.6).
+Implements :class:`task_manager.ports.InstanceArchive` and :class:`task_manager.study.query.Holdings`; answers
+are DICOM JSON (PS3.18 10.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from task_manager.ports import ObjectStore
-from task_manager.store import studies
+from task_manager.store import holdings, studies
 from task_manager.store.database import Database
-from task_manager.study.model import Instance, Series, Study
-
-_STUDY_COLUMNS = {
-    "StudyInstanceUID": "study_instance_uid",
-    "PatientID": "patient_id",
-    "AccessionNumber": "accession_number",
-}
-_OF_SERIES = frozenset(
-    ("Modality", "ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
-)
-_SERIES_LEVEL = (
-    "SpecificCharacterSet",
-    "Modality",
-    "SeriesDescription",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "BodyPartExamined",
-    "Laterality",
-    "SeriesDate",
-    "SeriesTime",
-    "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime",
-    "RequestAttributesSequence",
-)
+from task_manager.store.holdings import Holding
+from task_manager.study.model import Instance, Series
+from task_manager.study.query import HoldingsQuery, Level, fits, split_keys
 
 
 class StoredArchive:
@@ -62,75 +43,88 @@ class StoredArchive:
                 sop_instance_uids=(sop_instance_uid,) if sop_instance_uid else (),
             )
 
-    def find_studies(self, matching: Mapping[str, str], *, offset: int, limit: int) -> Sequence[DicomJson]:
-        """Study-level answers, newest first; keys without a column are matched on the stored attributes."""
-        columns = {_STUDY_COLUMNS[key]: value for key, value in matching.items() if key in _STUDY_COLUMNS}
-        rest = {key: value for key, value in matching.items() if key not in _STUDY_COLUMNS}
-        own = {key: value for key, value in rest.items() if key not in _OF_SERIES}
-
-        def wanted(attributes: DicomJson) -> bool:
-            return _matches(attributes, own)
-
-        with (
-            self._database.read() as connection,
-            closing(studies.studies_matching(connection, columns, wanted)) as found,
-        ):
-            answers = (answer for answer in map(_study_answer, found) if _matches(answer, rest))
-            return list(islice(answers, offset, offset + limit))
-
-    def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
-        """Series-level answers of one study."""
-        with self._database.read() as connection:
-            found = studies.series_of(connection, study_instance_uid)
-        answers = [_series_answer(study_instance_uid, series) for series in found]
-        return [answer for answer in answers if _matches(answer, matching)]
+    def search(self, query: HoldingsQuery) -> Sequence[DicomJson]:
+        """One page of matches; see :class:`task_manager.study.query.Holdings`."""
+        matching = {Level.STUDY: _studies, Level.SERIES: _series, Level.INSTANCE: _instances}[query.level]
+        with self._database.read() as connection, closing(matching(connection, query)) as found:
+            return list(islice(found, query.offset, query.offset + query.limit))
 
     def open_path(self, instance: Instance) -> Path:
         """The file of `instance`."""
         return self._objects.absolute(instance.path)
 
 
-def _study_answer(study: Study) -> DicomJson:
-    modalities = sorted({dicom_json.text(series.attributes, "Modality") for series in study.series} - {""})
-    number = sum(series.number_of_instances for series in study.series)
+_Answers = Generator[DicomJson, None, None]
+
+
+def _studies(connection: Connection, query: HoldingsQuery) -> _Answers:
+    own, of_series = split_keys(query.matching)
+    with closing(holdings.search_studies(connection, query)) as found:
+        for rows in found:
+            kept = [row for row in rows if fits(own, row.attributes)]
+            series = studies.series_of_studies(connection, [row.study_instance_uid for row in kept])
+            for row in kept:
+                answer = _study_answer(row, series[row.study_instance_uid])
+                if fits(of_series, answer):
+                    yield answer
+
+
+def _series(connection: Connection, query: HoldingsQuery) -> _Answers:
+    own, of_series = split_keys(query.matching)
+    with closing(holdings.search_series(connection, query)) as found:
+        for rows in found:
+            kept = [row for row in rows if fits(own, row.attributes)]
+            series = studies.series_of_studies(
+                connection, list(dict.fromkeys(row.study_instance_uid for row in kept))
+            )
+            for row in kept:
+                siblings = series[row.study_instance_uid]
+                number = next(
+                    one.number_of_instances
+                    for one in siblings
+                    if one.series_instance_uid == row.series_instance_uid
+                )
+                answer = dicom_json.merged(
+                    (
+                        _study_answer(row, siblings),
+                        dicom_json.element("SeriesInstanceUID", row.series_instance_uid),
+                        dicom_json.element("NumberOfSeriesRelatedInstances", number),
+                    )
+                )
+                if fits(of_series, answer):
+                    yield answer
+
+
+def _instances(connection: Connection, query: HoldingsQuery) -> _Answers:
+    own, of_series = split_keys(query.matching)
+    with closing(holdings.search_instances(connection, query)) as found:
+        for rows in found:
+            shown = [(row, row.attributes | _syntax(row)) for row in rows]
+            kept = [(row, answer) for row, answer in shown if fits(own, answer)]
+            series = studies.series_of_studies(
+                connection, list({row.study_instance_uid for row, _ in kept}) if of_series else []
+            )
+            for row, answer in kept:
+                if not of_series or fits(of_series, _study_answer(row, series[row.study_instance_uid])):
+                    yield answer
+
+
+def _syntax(row: Holding) -> DicomJson:
+    return dicom_json.element("AvailableTransferSyntaxUID", row.transfer_syntax_uid)
+
+
+def _study_answer(row: Holding, series: Sequence[Series]) -> DicomJson:
+    """The attributes of `row` with what is counted of its study."""
+    modalities = sorted({dicom_json.text(one.attributes, "Modality") for one in series} - {""})
+    classes = sorted({uid for one in series for uid in one.sop_class_uids})
+    number = sum(one.number_of_instances for one in series)
     return dicom_json.merged(
         (
-            study.attributes,
-            dicom_json.element("StudyInstanceUID", study.study_instance_uid),
+            row.attributes,
+            dicom_json.element("StudyInstanceUID", row.study_instance_uid),
             dicom_json.element("ModalitiesInStudy", *modalities),
-            dicom_json.element("NumberOfStudyRelatedSeries", len(study.series)),
+            dicom_json.element("SOPClassesInStudy", *classes),
+            dicom_json.element("NumberOfStudyRelatedSeries", len(series)),
             dicom_json.element("NumberOfStudyRelatedInstances", number),
         )
     )
-
-
-def _series_answer(study_instance_uid: str, series: Series) -> DicomJson:
-    keys = {dicom_json.tag_key(keyword) for keyword in _SERIES_LEVEL}
-    return dicom_json.merged(
-        (
-            {key: value for key, value in series.attributes.items() if key in keys},
-            dicom_json.element("StudyInstanceUID", study_instance_uid),
-            dicom_json.element("NumberOfSeriesRelatedInstances", series.number_of_instances),
-        )
-    )
-
-
-def _matches(answer: DicomJson, matching: Mapping[str, str]) -> bool:
-    return all(_value_matches(answer, key, wanted) for key, wanted in matching.items())
-
-
-def _value_matches(answer: DicomJson, keyword: str, wanted: str) -> bool:
-    if wanted in ("", "*"):
-        return True
-    keyword = (
-        "ModalitiesInStudy" if keyword == "Modality" and not dicom_json.values(answer, keyword) else keyword
-    )
-    seen = [
-        str(value.get("Alphabetic", "")) if isinstance(value, dict) else str(value)
-        for value in dicom_json.values(answer, keyword)
-    ]
-    if "-" in wanted and keyword.endswith(("Date", "Time")):
-        low, _, high = wanted.partition("-")
-        return any((not low or value >= low) and (not high or value <= high) for value in seen)
-    pattern = wanted.replace("[", "[[]")
-    return any(fnmatchcase(value, pattern) for value in seen)

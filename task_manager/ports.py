@@ -7,7 +7,7 @@ object store; the worker calls deliverers. All are synchronous: HTTP handlers ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -213,18 +213,12 @@ class AvailabilityIntake(Protocol):
 
 
 class InstanceArchive(Protocol):
-    """What QIDO-RS and WADO-RS need."""
+    """What WADO-RS needs; QIDO-RS has :class:`task_manager.study.query.Holdings`."""
 
     def find_instances(
         self, *, study_instance_uid: str = "", series_instance_uid: str = "", sop_instance_uid: str = ""
     ) -> Sequence[Instance]:
         """Stored instances, by series and instance number; all levels may be left open."""
-
-    def find_studies(self, matching: Mapping[str, str], *, offset: int, limit: int) -> Sequence[DicomJson]:
-        """Study-level QIDO answers; `matching` maps keyword to the key's text (single value or wildcard)."""
-
-    def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
-        """Series-level QIDO answers."""
 
     def open_path(self, instance: Instance) -> Path:
         """The file of `instance`."""

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -35,8 +33,6 @@ _COPIES = (
     .order_by(_INSTANCE.c.copy_number)
 )
 _ADD_INSTANCE = insert(_INSTANCE)
-_STUDIES_AT_A_TIME = 100
-_MOST_UIDS = 1000
 _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
 
 
@@ -191,39 +187,6 @@ def find_instances(
     return [_instance(row) for row in connection.execute(statement)]
 
 
-def studies_matching(
-    connection: Connection,
-    columns: Mapping[str, str],
-    attributes: Callable[[DicomJson], bool],
-) -> Generator[Study, None, None]:
-    """Studies whose columns match, newest first: ``*``, ``?`` are wildcards, a comma or backslash lists UIDs.
-
-    They come with their series, some at a time: who has enough closes. Series are read only of studies whose
-    own attributes pass `attributes`.
-    """
-    wanted = [_like_or_equal(name, value) for name, value in columns.items()]
-    statement = (
-        select(_STUDY)
-        .where(and_(True, *wanted))
-        .order_by(_STUDY.c.first_received_at.desc(), _STUDY.c.study_instance_uid)
-    )
-    with connection.execute(statement, execution_options={"yield_per": _STUDIES_AT_A_TIME}) as found:
-        for rows in found.partitions():
-            studies = [study for study in (_study(row, ()) for row in rows) if attributes(study.attributes)]
-            series = series_of_studies(connection, [study.study_instance_uid for study in studies])
-            for study in studies:
-                yield replace(study, series=series[study.study_instance_uid])
-
-
-def _like_or_equal(name: str, value: str) -> Any:
-    column = _STUDY.c[name]
-    if name == "study_instance_uid" and re.search(r"[,\\]", value):
-        return column.in_([uid.strip() for uid in re.split(r"[,\\]", value)][:_MOST_UIDS])
-    if "*" in value or "?" in value:
-        return column.like(_like(value), escape="\\")
-    return column == value
-
-
 def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> list[str]:
     """UIDs of RECEIVING studies whose deadline has passed, oldest deadline first."""
     statement = (
@@ -333,11 +296,6 @@ def _add_study(dialect: str) -> Any:
 @lru_cache
 def _add_series(dialect: str) -> Any:
     return upserting(dialect, _SERIES).on_conflict_do_nothing()
-
-
-def _like(pattern: str) -> str:
-    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
 
 
 def _study(row: Row[Any], series: tuple[Series, ...]) -> Study:
