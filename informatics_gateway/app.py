@@ -48,7 +48,7 @@ from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
 from informatics_gateway.websocket_watchers import WebSocketChannel
 from profiles.faults import Fault
-from profiles.hl7.order import OrderOptions
+from profiles.hl7.options import ReadingOptions
 from task_manager.dispatch.model import LeaseLimits, WorkitemTemplate
 from task_manager.errors import ConfigurationError
 from task_manager.scheduling import AppOffer
@@ -243,10 +243,10 @@ class Application:
         listener.start()
         self._closing.callback(listener.stop)
 
-    def _order_options(self) -> OrderOptions:
+    def _order_options(self) -> ReadingOptions:
         door = self._settings.gateway.hl7
         zone = ZoneInfo(self._settings.time_zone) if self._settings.time_zone else UTC
-        return OrderOptions(
+        return ReadingOptions(
             routine_priority=door.routine_priority,
             patient_id_authority=door.patient_id_authority,
             time_zone=zone,

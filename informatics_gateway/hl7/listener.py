@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from informatics_gateway.hl7.mllp import MAX_MESSAGE_BYTES, Frame, FrameReader, Oversize, framed
 from informatics_gateway.hl7.receiver import OrderReceiver, Reply
-from profiles.hl7.order import OrderOptions
+from profiles.hl7.options import ReadingOptions
 from task_manager.ports import OrderIntake
 
 _LOG = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class MllpListener:
         *,
         host: str = "127.0.0.1",
         port: int = 2575,
-        options: OrderOptions | None = None,
+        options: ReadingOptions | None = None,
         limits: ListenerLimits | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:

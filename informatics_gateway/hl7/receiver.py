@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from informatics_gateway.statuses import STATUSES
 from profiles.hl7.acknowledgement import AcknowledgementCode, acknowledge, code_for
 from profiles.hl7.message import ErrorCode, Header, Hl7Fault, Location, location_of, read_message
-from profiles.hl7.order import OrderOptions, OrderRefusal, parse_order_message
+from profiles.hl7.options import ReadingOptions
+from profiles.hl7.order import parse_order_message
+from profiles.hl7.reading import MessageRefusal
 from task_manager.actor import Actor
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
@@ -59,13 +61,13 @@ class OrderReceiver:
     def __init__(
         self,
         intake: OrderIntake,
-        options: OrderOptions | None = None,
+        options: ReadingOptions | None = None,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         control_ids: Callable[[], str] | None = None,
     ) -> None:
         self._intake = intake
-        self._options = options or OrderOptions()
+        self._options = options or ReadingOptions()
         self._clock = clock
         self._control_ids = control_ids or unique_control_ids()
 
@@ -90,7 +92,7 @@ class OrderReceiver:
 
     def _answer(self, raw: bytes, address: str) -> Reply:
         parsed = parse_order_message(raw, self._options)
-        if isinstance(parsed, OrderRefusal):
+        if isinstance(parsed, MessageRefusal):
             codes = sorted({fault.code.value for fault in parsed.faults})
             _LOG.warning(
                 "order message refused",

@@ -7,7 +7,7 @@ import asyncio
 import threading
 
 from informatics_gateway.hl7.listener import ListenerLimits, MllpListener
-from profiles.hl7.order import OrderOptions
+from profiles.hl7.options import ReadingOptions
 from task_manager.ports import OrderIntake
 
 _START_S = 15.0
@@ -26,7 +26,7 @@ class Hl7Server:
         How this site reads orders.
     """
 
-    def __init__(self, intake: OrderIntake, host: str, port: int, options: OrderOptions) -> None:
+    def __init__(self, intake: OrderIntake, host: str, port: int, options: ReadingOptions) -> None:
         self._loop = asyncio.new_event_loop()
         self._listener = MllpListener(
             intake, host=host, port=port, options=options, limits=ListenerLimits(drain_timeout_s=_DRAIN_S)
