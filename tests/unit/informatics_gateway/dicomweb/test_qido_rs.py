@@ -51,6 +51,7 @@ def values(answer: Any, key: str) -> list[Any]:
         ("?offset=1", [OTHER]),
         ("?limit=1&offset=1&includefield=all", [OTHER]),
         ("?PatientID=P1&Nonsense=1", [STUDY]),
+        ("?PatientName=m%C3%BCller*&StudyDate=20260101-", [STUDY, OTHER]),
     ],
 )
 def test_studies(client: AsgiClient, query: str, found: list[str]) -> None:
@@ -67,7 +68,7 @@ def test_studies(client: AsgiClient, query: str, found: list[str]) -> None:
         (f"/{STUDY}/series/{STUDY}.1/instances?InstanceNumber=2", [2]),
         (f"/{STUDY}/instances?SOPInstanceUID={STUDY}.1.1,{STUDY}.1.11", [1, 11]),
         (f"/{STUDY}/instances?StudyDate=20260101-20260401", [1, 2, 11]),
-        (f"/{STUDY}/instances?PatientName=m%C3%BCller*&00280010=16", [1, 2, 11]),
+        (f"/{STUDY}/instances?00280010=16&BitsAllocated=16", [1, 2, 11]),
         (f"/{STUDY}/instances?Modality=CT&limit=1&offset=1", [2]),
     ],
 )
