@@ -6,6 +6,7 @@ What an order control asks for is decided here, once, by :func:`action_of`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -179,6 +180,16 @@ class Order:
 
 _NO_CONTENT = frozenset({"control", "order_status", "cleared", "extra_segments"})
 _CONTENT = tuple(field.name for field in fields(Order) if field.name not in _NO_CONTENT)
+
+
+def order_digest(order: Order | None) -> str:
+    """What tells whether an order asks for the same as before; empty without an order.
+
+    How far the order has come is no part of it.
+    """
+    if order is None:
+        return ""
+    return hashlib.sha256(repr([getattr(order, name) for name in _CONTENT]).encode()).hexdigest()
 
 
 def changed_fields(before: Order, after: Order) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from profiles.dicom_json import DicomJson
 from profiles.order import MessageKey, Order
+from profiles.patient import IdentityChange, PriorReport
 from profiles.sole.events import OperationalEvent
 from task_manager.actor import Actor
 from task_manager.notices import Channel
@@ -103,9 +104,36 @@ class OrderIntake(Protocol):
     """What the HL7 door needs."""
 
     def receive_order(
-        self, orders: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor
+        self,
+        received: Sequence[Order],
+        *,
+        key: MessageKey,
+        raw: bytes,
+        actor: Actor,
+        accept_unknown: bool = False,
     ) -> Accepted | Refused:
-        """Commit all orders of one message, or none. The same `key` again is Accepted with DUPLICATE."""
+        """Commit all orders of one message, or none. The same `key` again is Accepted with DUPLICATE.
+
+        `accept_unknown` lets a change of an unknown order make it, and a cancel of one be no fault.
+        """
+
+
+class ContextIntake(Protocol):
+    """What the HL7 door needs beside orders: who patients are, and reports of other examinations."""
+
+    def receive_identities(
+        self, changes: Sequence[IdentityChange], *, key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
+        """Commit all changes of one message, with what follows; repeated as orders are."""
+
+    def receive_reports(
+        self, reports: Sequence[PriorReport], *, key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
+        """Commit all reports of one message; repeated as orders are."""
+
+
+class MessageIntake(OrderIntake, ContextIntake, Protocol):
+    """All that the HL7 door needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from profiles import dicom_json
 from profiles.codes import Code
-from profiles.order import Order
+from profiles.order import Order, order_digest
 from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
@@ -25,7 +25,7 @@ from task_manager.outcome import Refused
 from task_manager.rules.evaluate import effective_priority, evaluate
 from task_manager.rules.explain import RuleExplanation, to_json
 from task_manager.rules.model import Rule, RuleSet
-from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store import identities, jobs, orders, studies, workitems
 from task_manager.store.database import Connection, Database
 from task_manager.store.workitems import Dispatch, Origin
 from task_manager.study.assembly import is_complete, patient_ids
@@ -140,9 +140,9 @@ class Scheduler:
             evidence = is_complete(known, now) if known else None
             if known is None or evidence is None:
                 return False
+            whole = replace(known, series=studies.series_of(connection, study_instance_uid))
             study = replace(
-                known,
-                series=studies.series_of(connection, study_instance_uid),
+                identities.identified(connection, whole),
                 state=StudyState.COMPLETE,
                 revision=known.revision + 1,
                 completed_at=now,
@@ -238,8 +238,8 @@ class Scheduler:
             series_instance_uids=explanation.selected_series,
         )
         digest = _input_digest(app, instances)
-        order_digest = _order_digest(order)
-        if self._already_asked(work, study, rule, (digest, order_digest)):
+        asked_by = order_digest(order)
+        if self._already_asked(work, study, rule, (digest, asked_by)):
             return
         request = self._request(study, order, rule, app, instances, work.now)
         uid = derived_uid("workitem", study.study_instance_uid, str(study.revision), rule.name, digest)
@@ -247,7 +247,7 @@ class Scheduler:
             rule=rule.name,
             order_key=order_key,
             input_digest=digest,
-            order_digest=order_digest,
+            order_digest=asked_by,
             destinations=rule.destinations or self._destinations,
         )
         outcome = work.create(
@@ -343,7 +343,3 @@ def _input_digest(app: AppOffer, instances: Sequence[Instance]) -> str:
     for uid in sorted(instance.sop_instance_uid for instance in instances):
         digest.update(uid.encode() + b"\0")
     return digest.hexdigest()
-
-
-def _order_digest(order: Order | None) -> str:
-    return hashlib.sha256(repr(order).encode()).hexdigest() if order else ""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
@@ -21,7 +21,6 @@ _STUDY = METADATA.tables["study"]
 _SERIES = METADATA.tables["series"]
 _INSTANCE = METADATA.tables["instance"]
 _EXPLANATION = METADATA.tables["explanation"]
-_WORKITEM = METADATA.tables["workitem"]
 
 # Run once for each instance that arrives: statements made once, whose compiled form is found at once.
 _LOCKED_STUDY = (
@@ -198,24 +197,23 @@ def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> li
     return list(connection.execute(statement).scalars())
 
 
-def look_again(connection: Connection, order: Order, now: datetime) -> None:
-    """Let complete studies of `order` whose work still waits be evaluated again, now with this order.
+def look_again(connection: Connection, order: Order, now: datetime) -> int:
+    """Let complete studies of `order` be evaluated again, now with this order; how many there are.
 
-    Work that has begun keeps the order it began with.
+    Work that has begun keeps the order it began with and is not asked for twice; a rule that had to wait for
+    the order may ask for more.
     """
     of_order = [_STUDY.c.study_instance_uid == order.study_instance_uid]
     if order.accession_number and order.patient_id:
         of_order.append(
             and_(_STUDY.c.accession_number == order.accession_number, _STUDY.c.patient_id == order.patient_id)
         )
-    waiting = exists().where(
-        _WORKITEM.c.study_instance_uid == _STUDY.c.study_instance_uid, _WORKITEM.c.state == "SCHEDULED"
-    )
-    connection.execute(
+    reopened = connection.execute(
         update(_STUDY)
-        .where(_STUDY.c.state == StudyState.COMPLETE.value, or_(*of_order), waiting)
+        .where(_STUDY.c.state == StudyState.COMPLETE.value, or_(*of_order))
         .values(state=StudyState.RECEIVING.value, deadline_at=now)
     )
+    return reopened.rowcount
 
 
 def postpone_study(connection: Connection, study_instance_uid: str, deadline_at: datetime) -> None:

@@ -38,12 +38,14 @@ from task_manager.workitem.commands import (
     Command,
     Create,
     Rearrange,
+    Reidentify,
     RequestCancel,
     Update,
     Withdraw,
 )
 from task_manager.workitem.model import RequestedCancel, Workitem
 from task_manager.workitem.validate import (
+    checked_correction,
     checked_create,
     checked_details,
     checked_update,
@@ -175,6 +177,8 @@ def apply(workitem: Workitem | None, command: Command, *, now: datetime) -> Appl
             return _request_cancel(workitem, command, now)
         case Rearrange():
             return _rearrange(workitem, command, now)
+        case Reidentify():
+            return _reidentify(workitem, command, now)
         case Withdraw():
             return _withdraw(workitem, command, now)
 
@@ -256,6 +260,21 @@ def _update(workitem: Workitem | None, command: Update, now: datetime) -> Applie
 def _rearrange(workitem: Workitem | None, command: Rearrange, now: datetime) -> Applied | Refused:
     """The manager's own changes keep the rules of the attributes, whatever the state."""
     return _refused(0xC307) if workitem is None else _with_changes(workitem, command.changes, now)
+
+
+def _reidentify(workitem: Workitem | None, command: Reidentify, now: datetime) -> Applied | Refused:
+    """Correct patient or request; the very same workitem if all is so already."""
+    if workitem is None:
+        return _refused(0xC307)
+    if workitem.is_final:
+        return _refused(0xC300)
+    changes = checked_correction(command.changes)
+    if isinstance(changes, Refused):
+        return changes
+    if all(workitem.attributes.get(tag) == value for tag, value in changes.items()):
+        return _applied(workitem, ())
+    attributes = merged([workitem.attributes, changes, element(_MODIFIED, dicom_datetime(now))])
+    return _applied(_changed(workitem, _with_character_set(attributes, changes), now), ())
 
 
 def _with_changes(workitem: Workitem, wanted: DicomJson, now: datetime) -> Applied | Refused:
