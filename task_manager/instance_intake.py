@@ -51,6 +51,10 @@ class _Compare:
     copies: _Copies
 
 
+class _UnrecordedError(StoreError):
+    """As that; and it is certain that nothing was recorded."""
+
+
 class StoringIntake:
     """Receives instances into the store.
 
@@ -79,7 +83,6 @@ class StoringIntake:
         self._clock = clock
         self._wake = wake
         self._records: Gathering[_Arrived, Accepted | _Compare] = Gathering(self._record)
-        self._is_away = False
 
     def stage(self) -> StagedObject:
         """Where to stream the bytes of one instance."""
@@ -111,17 +114,34 @@ class StoringIntake:
         if faults:
             staged.discard()
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, faults)
-        if self._is_away:  # while the database is away, nothing is committed that nobody records
-            self._copies(header.sop_instance_uid)
         size = staged.size
         path = self._objects.commit(
             staged, study_instance_uid=header.study_instance_uid, sop_instance_uid=header.sop_instance_uid
         )
-        accepted = self._recorded(header, path, size, f"{actor.door}:{actor.name}")
+        try:
+            accepted = self._recorded(header, path, size, f"{actor.door}:{actor.name}")
+        except StoreError as error:
+            if self._is_unrecorded(header.sop_instance_uid, path, error):
+                self._remove(path, staged)
+            raise
         if WarningCode.DUPLICATE in accepted.warnings:
-            self._objects.absolute(path).unlink(missing_ok=True)
-        staged.settle()
+            self._remove(path, staged)
+        else:
+            staged.settle()
         return accepted
+
+    def _remove(self, path: str, staged: StagedObject) -> None:
+        self._objects.absolute(path).unlink(missing_ok=True)
+        staged.settle()
+
+    def _is_unrecorded(self, sop_instance_uid: str, path: str, error: StoreError) -> bool:
+        """Whether it is certain that a committed object has no record; else the next start looks at it."""
+        if isinstance(error, _UnrecordedError | ConflictError):
+            return True
+        try:
+            return all(kept != path for _, kept in self._copies(sop_instance_uid))
+        except StoreError:
+            return False
 
     def _recorded(self, header: InstanceHeader, path: str, size: int, source: str) -> Accepted:
         """Record a committed object, or find that it is one that is kept."""
@@ -136,9 +156,11 @@ class StoringIntake:
             if isinstance(answer, Accepted):
                 return answer
             copies = answer.copies
-            if self._is_among(copies, self._objects.absolute(path)):
+            # an object that was lost may have left its name to this one
+            others = [copy for copy in copies if copy[1] != path]
+            if self._is_among(others, self._objects.absolute(path)):
                 return Accepted(uid=uid, warnings=(WarningCode.DUPLICATE,))
-        raise StoreError("instance could not be recorded: others keep recording the same UID")
+        raise _UnrecordedError("instance could not be recorded: others keep recording the same UID")
 
     def _copies(self, sop_instance_uid: str) -> _Copies:
         with self._database.read() as connection:
@@ -163,34 +185,51 @@ class StoringIntake:
         """Record in one transaction what has only the copies it was compared with."""
         now = self._clock()
         answers: list[Accepted | _Compare] = []
-        recorded: list[Recorded] = []
-        firsts: dict[str, list[InstanceHeader]] = {}
-        taken: set[str] = set()
-        self._is_away = True
-        with self._database.write() as connection:
-            for one in arrived:
-                uid = one.header.sop_instance_uid
-                copies = arriving.copies_of(connection, uid)
-                if uid in taken or copies != list(one.compared):
-                    answers.append(_Compare(copies))
-                    continue
-                taken.add(uid)
-                instance = _instance(one.header, one.path, one.size, now)
-                recorded.append(Recorded(instance=instance, copy_number=len(copies), source=one.source))
-                if copies:
-                    answers.append(Accepted(uid=uid, warnings=(WarningCode.KEPT_APART,)))
-                else:
-                    answers.append(Accepted(uid=uid))
-                    firsts.setdefault(one.header.study_instance_uid, []).append(one.header)
-            arriving.add_instances(connection, recorded)
-            arriving.add_series(connection, [header for headers in firsts.values() for header in headers])
-            # by UID: two processes with the same studies wait for each other in the same order
-            begun = [self._assemble(connection, headers, now) for _, headers in sorted(firsts.items())]
-        self._is_away = False
-        if any(begun):
+        changed = False
+        before_commit = True
+        try:
+            with self._database.write() as connection:
+                answers, firsts = self._add(connection, arrived, now)
+                # by UID: two processes with the same studies wait for each other in the same order
+                for _, headers in sorted(firsts.items()):
+                    changed |= self._assemble(connection, headers, now)
+                before_commit = False
+        except ConflictError:
+            raise
+        except StoreError as error:
+            if before_commit:
+                raise _UnrecordedError(str(error)) from error
+            raise
+        if changed:
             self._wake()
         _log(answers)
         return answers
+
+    def _add(
+        self, connection: Connection, arrived: Sequence[_Arrived], now: datetime
+    ) -> tuple[list[Accepted | _Compare], dict[str, list[InstanceHeader]]]:
+        """Add instances and series; answers, and by study the headers of UIDs that were not known."""
+        answers: list[Accepted | _Compare] = []
+        recorded: list[Recorded] = []
+        firsts: dict[str, list[InstanceHeader]] = {}
+        taken: set[str] = set()
+        for one in arrived:
+            uid = one.header.sop_instance_uid
+            copies = arriving.copies_of(connection, uid)
+            if uid in taken or copies != list(one.compared):
+                answers.append(_Compare(copies))
+                continue
+            taken.add(uid)
+            instance = _instance(one.header, one.path, one.size, now)
+            recorded.append(Recorded(instance=instance, copy_number=len(copies), source=one.source))
+            if copies:
+                answers.append(Accepted(uid=uid, warnings=(WarningCode.KEPT_APART,)))
+            else:
+                answers.append(Accepted(uid=uid))
+                firsts.setdefault(one.header.study_instance_uid, []).append(one.header)
+        arriving.add_instances(connection, recorded)
+        arriving.add_series(connection, [header for headers in firsts.values() for header in headers])
+        return answers, firsts
 
     def _assemble(self, connection: Connection, headers: Sequence[InstanceHeader], now: datetime) -> bool:
         """What new instances do to their study; whether it has a deadline that it had not before."""
