@@ -2,8 +2,8 @@
 """How a rule names an attribute, and what is found under that name.
 
 Names: a keyword (``Modality``), a tag (``(0018,0015)``), a private tag with its creator, a path
-(``ProcedureCodeSequence[0].CodeMeaning``, without an index any item), or ``order.`` and a field of
-the order. Reading never fails: what is absent, empty or unreadable is no value.
+(``ProcedureCodeSequence[0].CodeMeaning``, without an index any item), ``order.`` and a field of
+the order, or a name of ``facts.py``. Reading never fails: what is absent, empty or unreadable is no value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from pydicom.datadict import (
 from profiles.codes import Code
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
-from task_manager.rules.model import Reference, Step
+from task_manager.rules.facts import FACT_SPACES, FACTS, LEARNED_FACTS
+from task_manager.rules.model import Learned, Reference, Step
 
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4}|[xX]{2}[0-9A-Fa-f]{2})\)?")
 _STEP = re.compile(r"([A-Za-z0-9]+|\([0-9A-Fa-f]{4},[0-9A-Fa-fxX]{4}\))(?:\[([0-9]{1,4}|\*)\])?")
@@ -82,14 +83,22 @@ class Seen:
     vr: str = ""
 
 
-def parse_reference(text: str, creator: str = "") -> Reference:
+def parse_reference(text: str, creator: str = "", learned: Learned | None = None) -> Reference:
     """The reference that `text` names, a private one in the block of `creator`.
 
     Raises
     ------
     UnknownAttributeError
-        If there is no such keyword, tag or order field, or the path cannot be followed.
+        If there is no such keyword, tag or field, no classifier where one is asked, or the path cannot be
+        followed.
     """
+    if text.partition(".")[0] in FACT_SPACES:
+        if text not in FACTS:
+            raise UnknownAttributeError(f"there is no {text[:70]!r}{suggestion(text, FACTS)}")
+        asked = learned if text in LEARNED_FACTS else None
+        if asked is None and text in LEARNED_FACTS:
+            raise UnknownAttributeError("the file names no classifier")
+        return Reference(text=text, fact=text, vr=FACTS[text].vr, learned=asked)
     if text.startswith("order."):
         name = text.removeprefix("order.")
         if name not in ORDER_FIELDS:
@@ -211,6 +220,11 @@ def _values(element: dict[str, Any]) -> Iterator[Value]:
         read = _value(value)
         if read:
             yield read
+
+
+def plain(value: Value) -> str:
+    """The value as one text; of a code its code value."""
+    return value.value if isinstance(value, Code) else value
 
 
 def _value(value: Any) -> Value | None:
