@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
 import orjson
 from fastapi import FastAPI
@@ -31,7 +30,8 @@ from informatics_gateway.dicomweb import event_channel, qido_rs, stow_rs, ups_rs
 from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
-from informatics_gateway.hl7.server import Hl7Server
+from informatics_gateway.hl7.server import DRAIN_S, Hl7Server
+from informatics_gateway.hl7_door import limits_of, reading_of, tls_context
 from informatics_gateway.http_server import HttpServer, answer_store_failures
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.performers import (
@@ -48,7 +48,6 @@ from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
 from informatics_gateway.websocket_watchers import WebSocketChannel
 from profiles.faults import Fault
-from profiles.hl7.options import ReadingOptions
 from task_manager.dispatch.model import LeaseLimits, WorkitemTemplate
 from task_manager.errors import ConfigurationError
 from task_manager.scheduling import AppOffer
@@ -215,7 +214,14 @@ class Application:
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
-        hl7 = Hl7Server(service.intake, gateway.hl7.host, gateway.hl7.port, self._order_options())
+        hl7 = Hl7Server(
+            service.intake,
+            gateway.hl7.host,
+            gateway.hl7.port,
+            reading_of(gateway.hl7, self._settings.time_zone),
+            limits=limits_of(gateway.hl7, drain_timeout_s=DRAIN_S),
+            tls=tls_context(gateway.hl7.tls),
+        )
         _bound("gateway.hl7", hl7.start)
         self._closing.callback(hl7.stop)
         self._start_watching(service, channel)
@@ -242,15 +248,6 @@ class Application:
         listener = ReportListener(service.database, hub.wake)
         listener.start()
         self._closing.callback(listener.stop)
-
-    def _order_options(self) -> ReadingOptions:
-        door = self._settings.gateway.hl7
-        zone = ZoneInfo(self._settings.time_zone) if self._settings.time_zone else UTC
-        return ReadingOptions(
-            routine_priority=door.routine_priority,
-            patient_id_authority=door.patient_id_authority,
-            time_zone=zone,
-        )
 
     def _start_worker(self, service: Service) -> None:
         deliverers = make_deliverers(self._settings, utc_now)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from informatics_gateway.hl7_settings import Hl7Tls
 from informatics_gateway.settings import Role, Settings, is_loopback
 from profiles.faults import Fault
 from task_manager.errors import ConfigurationError
@@ -100,7 +101,11 @@ def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
     for door, host in (
         ("gateway.http.host", settings.gateway.http.host),
         ("gateway.dicom.host", settings.gateway.dicom.host),
-        ("gateway.hl7.host", settings.gateway.hl7.host),
+        *(
+            (("gateway.hl7.host", settings.gateway.hl7.host),)
+            if not _is_guarded(settings.gateway.hl7.tls)
+            else ()
+        ),
     ):
         faults.extend(unsafe_address(f"{config} {door}", host))
     for what, names in (
@@ -120,6 +125,11 @@ def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
     ):
         faults.append(Fault(f"{config} performer.manager_url", "needed where the gateway is another process"))
     return faults
+
+
+def _is_guarded(tls: Hl7Tls | None) -> bool:
+    """Whether only senders with a certificate of ours to trust may connect."""
+    return tls is not None and tls.client_ca_file is not None
 
 
 def unsafe_address(path: str, host: str) -> list[Fault]:

@@ -24,7 +24,7 @@ from conformance.peers.certificates import CertificateAuthority
 from informatics_gateway.hl7.listener import ListenerLimits, MllpListener
 from informatics_gateway.hl7.mllp import FrameReader, framed
 from informatics_gateway.hl7.sender import send_message
-from profiles.hl7.options import ReadingOptions
+from profiles.hl7.options import Reading
 from task_manager.errors import RetryableDeliveryError, StoreError
 from tests.unit.informatics_gateway.hl7.intakes import MemoryIntake
 from tests.unit.profiles.hl7.messages import MSH, OBR, ORC, PID, PV1, ZDS, changed, message, with_field
@@ -58,9 +58,9 @@ def listening(
     *,
     limits: ListenerLimits | None = None,
     tls: ssl.SSLContext | None = None,
-    options: ReadingOptions | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[RunningListener]:
-    running = RunningListener(MllpListener(intake, port=0, limits=limits, tls=tls, options=options))
+    running = RunningListener(MllpListener(intake, port=0, limits=limits, tls=tls, reading=reading))
     try:
         yield running
     finally:

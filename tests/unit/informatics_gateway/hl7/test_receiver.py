@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from informatics_gateway.hl7.receiver import OrderReceiver, Reply, unique_control_ids
+from informatics_gateway.hl7.receiver import MessageReceiver, Reply, unique_control_ids
 from informatics_gateway.statuses import STATUSES
 from profiles.faults import Fault
 from task_manager.errors import StoreError
@@ -21,8 +21,8 @@ from tests.unit.profiles.hl7.messages import MSH, changed, message, with_field
 NOW = datetime(2026, 5, 4, 9, 15, tzinfo=UTC)
 
 
-def receiver(intake: MemoryIntake) -> OrderReceiver:
-    return OrderReceiver(intake, clock=lambda: NOW, control_ids=lambda: "A1")
+def receiver(intake: MemoryIntake) -> MessageReceiver:
+    return MessageReceiver(intake, clock=lambda: NOW, control_ids=lambda: "A1")
 
 
 def msa(reply: Reply) -> list[str]:
@@ -100,7 +100,7 @@ def test_a_sender_that_wants_no_answer_gets_none_and_stays_connected() -> None:
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        (with_field("MSH", 9, "OMI^O23"), "AR"),
+        (with_field("MSH", 9, "OML^O21"), "AR"),
         (with_field("OBR", 4, ""), "AE"),
         (message(MSH, "no segment"), "AR"),
     ],
