@@ -119,7 +119,7 @@ class StoringIntake:
             staged, study_instance_uid=header.study_instance_uid, sop_instance_uid=header.sop_instance_uid
         )
         try:
-            accepted = self._recorded(header, path, size, f"{actor.door}:{actor.name}")
+            accepted = self._recorded(header, path, size, actor.source)
         except StoreError as error:
             if self._is_unrecorded(header.sop_instance_uid, path, error):
                 self._remove(path, staged)

@@ -35,6 +35,11 @@ class Evaluator:
         preparation = Preparation()
         self._prepared = [_PreparedRule(rule, rules.version, preparation) for rule in rules.rules]
 
+    @property
+    def is_costly(self) -> bool:
+        """Whether a rule may need the headers of all images of a series."""
+        return any(one.is_costly for one in self._prepared)
+
     def explain(
         self,
         study: Study,
@@ -75,6 +80,7 @@ class _PreparedRule:
         self._version = f"{rule.label} ({version})" if rule.label else version
         self._when = preparation.condition(rule.when)
         self._selections = [Selection(one, preparation) for one in rule.series]
+        self.is_costly = self._when.costly or any(one.is_costly for one in self._selections)
 
     def explain(self, world: World, approved: bool) -> RuleExplanation:
         active = (

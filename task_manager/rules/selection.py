@@ -23,7 +23,7 @@ from task_manager.rules.explain import (
 )
 from task_manager.rules.model import Direction, ImageChoice, Preference, SeriesRequirement, Take, Verdict
 from task_manager.rules.program import Preparation, Prepared, all_of, shown
-from task_manager.rules.scope import Scope, World
+from task_manager.rules.scope import Scope, World, is_costly
 from task_manager.study.model import Series
 
 _SHOWN_IMAGES = 20
@@ -69,6 +69,11 @@ class Selection:
         choice = requirement.images
         self._choice = choice
         self._image_where: Prepared | None = preparation.condition(choice.where) if choice else None
+        self.is_costly = (
+            choice is not None
+            or self._where.costly
+            or any(is_costly(one.reference) for one in requirement.prefer)
+        )
 
     def outcome(
         self, world: World, *, settled: bool, approved: bool, taken: Mapping[str, Collection[str]]
