@@ -152,13 +152,17 @@ class FolderIntake:
     def find_instances(
         self, *, study_instance_uid: str = "", series_instance_uid: str = "", sop_instance_uid: str = ""
     ) -> Sequence[Instance]:
-        return [
+        found = [
             item
             for item in self.instances
             if study_instance_uid in ("", item.study_instance_uid)
             and series_instance_uid in ("", item.series_instance_uid)
             and sop_instance_uid in ("", item.sop_instance_uid)
         ]
+        return sorted(
+            found,
+            key=lambda item: (item.series_instance_uid, item.instance_number or 0, item.sop_instance_uid),
+        )
 
     def search(self, query: HoldingsQuery) -> Sequence[DicomJson]:
         level = {"study": "study_instance_uid", "series": "series_instance_uid"}.get(query.level, "")
