@@ -126,14 +126,23 @@ class UpperLayer(DULServiceProvider):
         self._rest()
         if not self.event_queue.empty():
             return False
-        if self.assoc.dimse.msg_queue.qsize() > _MOST_WAITING:
-            time.sleep(_PAUSE_S)
-            return False
         if not self._stream.wait(_TICK_S):
             self.assoc._reactor_checkpoint.set()
             return False
         self._read_pdu_data()
+        while self._goes_on() and self._stream.wait(_TICK_S):
+            self._read_pdu_data()
         return True
+
+    def _goes_on(self) -> bool:
+        """Whether there is nothing to do but to read on: the library's loop need not turn in between."""
+        self._idle_timer.restart()
+        return (
+            self.event_queue.empty()
+            and self.to_provider_queue.empty()
+            and self.assoc.dimse.msg_queue.empty()
+            and not self._kill_thread
+        )
 
     def _rest(self) -> None:
         """Let the thread of the association rest while nothing is there for it, or it looks all the time."""
