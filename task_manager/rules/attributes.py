@@ -12,7 +12,7 @@ import base64
 import binascii
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class OrderField:
     """A field of the order under the name rules use, with the representation its values have."""
 
     vr: str
-    read: Callable[[Order], Value | None]
+    read: Callable[[Order], Value | Sequence[Value | None] | None]
 
 
 ORDER_FIELDS: Mapping[str, OrderField] = {
@@ -52,13 +52,19 @@ ORDER_FIELDS: Mapping[str, OrderField] = {
     "AdmissionID": OrderField("LO", lambda o: o.admission_id),
     "FillerOrderNumber": OrderField("LO", lambda o: o.filler_order_number),
     "IssuerOfPatientID": OrderField("LO", lambda o: o.issuer_of_patient_id),
+    "Comments": OrderField("LT", lambda o: o.comments),
     "Modality": OrderField("CS", lambda o: o.modality),
+    "OrderStatus": OrderField("CS", lambda o: o.order_status),
     "PatientBirthDate": OrderField("DA", lambda o: o.patient_birth_date),
     "PatientID": OrderField("LO", lambda o: o.patient_id),
     "PatientName": OrderField("PN", lambda o: o.patient_name),
     "PatientSex": OrderField("CS", lambda o: o.patient_sex),
     "PlacerOrderNumber": OrderField("LO", lambda o: o.placer_order_number),
     "Priority": OrderField("CS", lambda o: o.priority.value),
+    "PriorReportCount": OrderField("IS", lambda o: str(len(o.earlier))),
+    "PriorReportDate": OrderField("DA", lambda o: [one.date for one in o.earlier]),
+    "PriorReportProcedure": OrderField("SQ", lambda o: [one.procedure for one in o.earlier]),
+    "ProtocolCode": OrderField("SQ", lambda o: o.protocol_code),
     "Reason": OrderField("LT", lambda o: o.reason),
     "ReferringPhysicianName": OrderField("PN", lambda o: o.referring_physician_name),
     "RequestedProcedureCode": OrderField("SQ", lambda o: o.requested_procedure_code),
@@ -68,7 +74,12 @@ ORDER_FIELDS: Mapping[str, OrderField] = {
     "ScheduledAt": OrderField(
         "DT", lambda o: o.scheduled_at.strftime("%Y%m%d%H%M%S%z") if o.scheduled_at else None
     ),
+    "StationName": OrderField("SH", lambda o: o.station_name),
 }
+
+
+DETAILS = "details."
+"""What begins, after ``order.``, the name of a field that the site maps from its messages."""
 
 
 class UnknownAttributeError(ValueError):
@@ -101,6 +112,8 @@ def parse_reference(text: str, creator: str = "", learned: Learned | None = None
         return Reference(text=text, fact=text, vr=FACTS[text].vr, learned=asked)
     if text.startswith("order."):
         name = text.removeprefix("order.")
+        if name.startswith(DETAILS) and name.removeprefix(DETAILS).isidentifier():
+            return Reference(text=text, order_field=name, vr="LO")
         if name not in ORDER_FIELDS:
             raise UnknownAttributeError(f"the order has no field {name!r}{suggestion(name, ORDER_FIELDS)}")
         return Reference(text=text, order_field=name, vr=ORDER_FIELDS[name].vr)
@@ -163,11 +176,15 @@ def suggestion(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 def order_value(order: Order | None, name: str) -> Seen:
     """The value of a field of the order; nothing without an order."""
+    if name.startswith(DETAILS):
+        wanted = name.removeprefix(DETAILS)
+        found = dict.fromkeys(value for key, value in order.details if key == wanted) if order else ()
+        return Seen(tuple(found)[:MAXIMUM_SEEN], "LO")
     field = ORDER_FIELDS[name]
-    value = field.read(order) if order is not None else None
-    if isinstance(value, str):
-        value = value.strip()
-    return Seen((value,), field.vr) if value else Seen(vr=field.vr)
+    read = field.read(order) if order is not None else None
+    several = [read] if read is None or isinstance(read, str | Code) else read
+    values = (value.strip() if isinstance(value, str) else value for value in several)
+    return Seen(tuple(dict.fromkeys(value for value in values if value)), field.vr)
 
 
 def data_set_values(attributes: DicomJson, steps: tuple[Step, ...]) -> Seen:

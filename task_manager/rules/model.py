@@ -88,9 +88,12 @@ class Reference:
 
     @property
     def is_about_patient(self) -> bool:
-        """Whether its value must not be shown: group 0010, any person name, patient fields of the order."""
+        """Whether its value must not be shown: group 0010, any person name, patient fields of the order.
+
+        What a site maps into the details of an order may be anything, and is not shown either.
+        """
         if self.order_field:
-            return self.order_field.startswith("Patient") or self.vr == "PN"
+            return self.order_field.startswith(("Patient", "details.")) or self.vr == "PN"
         return self.vr == "PN" or any(step.tag.startswith("0010") for step in self.steps)
 
 

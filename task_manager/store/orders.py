@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,8 @@ import orjson
 from sqlalchemy import Connection, and_, case, insert, or_, select, true
 
 from profiles.codes import Code
-from profiles.order import MessageKey, Order, OrderControl, Priority
+from profiles.order import EarlierExamination, MessageKey, Order, OrderControl, Priority
+from task_manager.store import prior_reports
 from task_manager.store.patient_tables import OrderChangeRow
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
@@ -117,7 +118,7 @@ def put_order(connection: Connection, order: Order, key: str, *, status: OrderSt
         "patient_id": order.patient_id,
         "study_instance_uid": order.study_instance_uid,
         "status": status.value,
-        "content": orjson.dumps(asdict(order)).decode(),
+        "content": orjson.dumps(asdict(replace(order, earlier=()))).decode(),
         "received_at": now,
         "changed_at": now,
     }
@@ -139,7 +140,7 @@ def order_of_study(
 
     An order of another patient is never joined to a study, whatever its numbers say. `revoked` takes a
     revoked order where there is no active one. `lock` keeps others from changing or revoking it until the
-    transaction ends.
+    transaction ends. Reports of earlier examinations of the patient come with the order.
     """
     by_study = and_(
         _ORDER.c.study_instance_uid == study_instance_uid,
@@ -156,8 +157,23 @@ def order_of_study(
         statement = statement.order_by(_ORDER.c.status, _ORDER.c.changed_at.desc())
         found = connection.execute(statement.limit(1)).first()
         if found is not None:
-            return found.order_key, _order(found.content)
+            return found.order_key, _with_earlier(connection, _order(found.content))
     return None
+
+
+def _with_earlier(connection: Connection, order: Order) -> Order:
+    """`order` with what reports of other examinations of its patient tell."""
+    found = prior_reports.reports_of_patient(connection, order.patient_id, order.issuer_of_patient_id)
+    if not found:
+        return order
+    earlier = tuple(
+        EarlierExamination(
+            procedure=one.report.procedure,
+            date=f"{one.report.observed_at:%Y%m%d}" if one.report.observed_at else "",
+        )
+        for one in found
+    )
+    return replace(order, earlier=earlier)
 
 
 def order_by_key(connection: Connection, key: str) -> Order | None:
@@ -221,6 +237,7 @@ def _order(content: str) -> Order:
             "details": tuple((name, value) for name, value in kept.get("details", ())),
             "extra_segments": tuple(kept.get("extra_segments", ())),
             "cleared": tuple(kept.get("cleared", ())),
+            "earlier": (),
         }
     )
 
