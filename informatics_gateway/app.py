@@ -26,13 +26,21 @@ from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.destinations import make_deliverers, make_sinks
-from informatics_gateway.dicomweb import event_channel, qido_rs, stow_rs, ups_rs, wado_rs
+from informatics_gateway.dicom_settings import admission, tls_context
+from informatics_gateway.dicomweb import (
+    event_channel,
+    qido_rs,
+    stow_rs,
+    studies_options,
+    ups_rs,
+    wado_rs,
+)
 from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
 from informatics_gateway.hl7.server import DRAIN_S, Hl7Server
 from informatics_gateway.hl7_door import limits_of, reading_of, tls_context
-from informatics_gateway.http_server import HttpServer, answer_store_failures
+from informatics_gateway.http_server import HttpServer, answer_store_failures, let_pages_ask
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.performers import (
     dispatch_settings,
@@ -189,13 +197,15 @@ class Application:
         gateway = self._settings.gateway
         web = FastAPI(title="Airway", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
         answer_store_failures(web)
+        let_pages_ask(web, gateway.http.cors_origins)
         channel = WebSocketChannel(service.journal)
         for routes in (
             ups_rs.router(service.worklist, service.subscriptions, public_url=self._public_base()),
             event_channel.router(channel),
-            stow_rs.router(service.intake),
-            wado_rs.router(service.archive),
-            qido_rs.router(service.archive),
+            stow_rs.router(service.intake, public_url=self._public_base()),
+            wado_rs.router(service.archive, public_url=self._public_base()),
+            qido_rs.router(service.archive, public_url=self._public_base()),
+            studies_options.router(public_url=self._public_base()),
             api.router(service, lambda: self._ready),
         ):
             web.include_router(routes)
@@ -208,6 +218,11 @@ class Application:
             ae_title=gateway.dicom.ae_title,
             host=gateway.dicom.host,
             port=gateway.dicom.port,
+            admission=admission(gateway.dicom),
+            extra_sop_classes=gateway.dicom.sop_classes,
+            max_associations=gateway.dicom.most_associations,
+            network_timeout_s=gateway.dicom.silence_s,
+            tls=tls_context(gateway.dicom),
             worklist=service.worklist,
             subscriptions=service.subscriptions,
             availability=service.availability,

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from informatics_gateway.dicom_settings import DicomDoor
 from informatics_gateway.hl7_settings import Hl7Door
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
@@ -51,17 +52,8 @@ class HttpDoor(_Part):
     """0 takes any free one."""
     public_url: str = ""
     """How performers reach this door; empty derives it from host and port."""
-
-
-class DicomDoor(_Part):
-    """Where DICOM listens."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; loopback only."""
-    port: Port = 11112
-    """0 takes any free one."""
-    ae_title: AeTitle = "AIRWAY"
-    """What we are called, and call ourselves."""
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = ()
+    """Origins whose pages may ask, such as a web viewer's `https://viewer.example`; `*` means any."""
 
 
 class GatewaySettings(_Part):
