@@ -26,7 +26,7 @@ from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.destinations import make_deliverers, make_sinks
-from informatics_gateway.dicom_settings import admission, tls_context
+from informatics_gateway.dicom_settings import door_admission, door_tls
 from informatics_gateway.dicomweb import (
     event_channel,
     qido_rs,
@@ -39,7 +39,7 @@ from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
 from informatics_gateway.hl7.server import DRAIN_S, Hl7Server
-from informatics_gateway.hl7_door import limits_of, reading_of, tls_context
+from informatics_gateway.hl7_door import limits_of, mllp_tls_context, reading_of
 from informatics_gateway.http_server import HttpServer, answer_store_failures, let_pages_ask
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.performers import (
@@ -218,11 +218,11 @@ class Application:
             ae_title=gateway.dicom.ae_title,
             host=gateway.dicom.host,
             port=gateway.dicom.port,
-            admission=admission(gateway.dicom),
+            admission=door_admission(gateway.dicom),
             extra_sop_classes=gateway.dicom.sop_classes,
             max_associations=gateway.dicom.most_associations,
             network_timeout_s=gateway.dicom.silence_s,
-            tls=tls_context(gateway.dicom),
+            tls=door_tls(gateway.dicom),
             worklist=service.worklist,
             subscriptions=service.subscriptions,
             availability=service.availability,
@@ -235,7 +235,7 @@ class Application:
             gateway.hl7.port,
             reading_of(gateway.hl7, self._settings.time_zone),
             limits=limits_of(gateway.hl7, drain_timeout_s=DRAIN_S),
-            tls=tls_context(gateway.hl7.tls),
+            tls=mllp_tls_context(gateway.hl7.tls),
         )
         _bound("gateway.hl7", hl7.start)
         self._closing.callback(hl7.stop)

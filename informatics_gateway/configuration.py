@@ -103,7 +103,7 @@ def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
         ("gateway.dicom.host", settings.gateway.dicom.host),
         *(
             (("gateway.hl7.host", settings.gateway.hl7.host),)
-            if not _is_guarded(settings.gateway.hl7.tls)
+            if not is_guarded(settings.gateway.hl7.tls)
             else ()
         ),
     ):
@@ -127,7 +127,7 @@ def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
     return faults
 
 
-def _is_guarded(tls: Hl7Tls | None) -> bool:
+def is_guarded(tls: Hl7Tls | None) -> bool:
     """Whether only senders with a certificate of ours to trust may connect."""
     return tls is not None and tls.client_ca_file is not None
 

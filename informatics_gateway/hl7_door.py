@@ -46,7 +46,7 @@ def limits_of(door: Hl7Door, *, drain_timeout_s: float) -> ListenerLimits:
     )
 
 
-def tls_context(tls: Hl7Tls | None) -> ssl.SSLContext | None:
+def mllp_tls_context(tls: Hl7Tls | None) -> ssl.SSLContext | None:
     """The context that connections are accepted with; None for plain TCP.
 
     Raises
