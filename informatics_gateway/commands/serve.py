@@ -59,7 +59,7 @@ def with_endpoints(settings: Settings, *, http: str = "", dicom: str = "", hl7: 
         except ValueError as error:
             faults.append(Fault(option, str(error)))
             continue
-        if door != "hl7" or not is_guarded(gateway.hl7.tls):
+        if door == "http" or not is_guarded(configured.tls):
             faults.extend(unsafe_address(option, host))
         doors[door] = configured.model_copy(update={"host": host, "port": port})
     if faults:

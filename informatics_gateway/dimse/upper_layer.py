@@ -126,6 +126,9 @@ class UpperLayer(DULServiceProvider):
         self._rest()
         if not self.event_queue.empty():
             return False
+        if self.assoc.dimse.msg_queue.qsize() > _MOST_WAITING:
+            time.sleep(_PAUSE_S)  # a peer that asks faster than it is answered waits
+            return False
         if not self._stream.wait(_TICK_S):
             self.assoc._reactor_checkpoint.set()
             return False
