@@ -38,9 +38,9 @@ def router(*, prefix: str = "/dicom-web", public_url: str = "") -> APIRouter:
         return Response(found.content, media_type=kind, headers=headers)
 
     for path in dict.fromkeys(one.path for one in ELSEWHERE if one.path.startswith(_ROOTS)):
-        routes.add_api_route(
-            path, _route(partial(respond, path)), methods=["OPTIONS"], include_in_schema=False
-        )
+        template = path.replace("{where}", "{where:path}")
+        route = _route(partial(respond, path))
+        routes.add_api_route(template, route, methods=["OPTIONS"], include_in_schema=False)
     return routes
 
 
