@@ -197,6 +197,16 @@ def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> li
     return list(connection.execute(statement).scalars())
 
 
+def evaluated_studies(connection: Connection, since: datetime) -> list[str]:
+    """UIDs of studies that began to arrive at `since` or later and were evaluated, oldest first."""
+    statement = (
+        select(_STUDY.c.study_instance_uid)
+        .where(_STUDY.c.first_received_at >= since, _STUDY.c.revision > 0)
+        .order_by(_STUDY.c.first_received_at, _STUDY.c.study_instance_uid)
+    )
+    return list(connection.execute(statement).scalars())
+
+
 def look_again(connection: Connection, order: Order, now: datetime) -> int:
     """Let complete studies of `order` be evaluated again, now with this order; how many there are.
 
