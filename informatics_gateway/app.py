@@ -35,6 +35,8 @@ from informatics_gateway.dicomweb import (
     ups_rs,
     wado_rs,
 )
+from informatics_gateway.dimse.commitment_scp import CommitmentProvider
+from informatics_gateway.dimse.commitment_spool import CommitmentSpool
 from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
@@ -226,6 +228,12 @@ class Application:
             worklist=service.worklist,
             subscriptions=service.subscriptions,
             availability=service.availability,
+            commitment=CommitmentProvider(
+                service.archive,
+                CommitmentSpool(self._data / "commitments"),
+                peer_addresses(self._settings),
+                clock=utc_now,
+            ),
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)

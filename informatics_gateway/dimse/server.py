@@ -24,6 +24,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from informatics_gateway.dimse.admission import Admission, Rejection
 from informatics_gateway.dimse.availability_scp import AvailabilityProvider
+from informatics_gateway.dimse.commitment import SOP_CLASS as COMMITMENT
+from informatics_gateway.dimse.commitment_scp import CommitmentProvider
 from informatics_gateway.dimse.listener import Listener
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from informatics_gateway.dimse.receive_loop import Negotiated
@@ -67,6 +69,8 @@ class DimseServer:
         What the five UPS SOP classes work on; without a worklist they are not offered.
     availability
         Where Instance Availability Notifications go; without, they are not offered.
+    commitment
+        Answers storage commitment; without, it is not offered.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class DimseServer:
         worklist: Worklist | None = None,
         subscriptions: Subscriptions | None = None,
         availability: AvailabilityIntake | None = None,
+        commitment: CommitmentProvider | None = None,
     ) -> None:
         self.ae_title = ae_title
         self._address = (host, port)
@@ -96,6 +101,9 @@ class DimseServer:
         self._normalized = frozenset(SERVICES if worklist is not None else ())
         if availability is not None:
             self._normalized |= {INSTANCE_AVAILABILITY}
+        self._commitment = commitment
+        if commitment is not None:
+            self._normalized |= {COMMITMENT}
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -139,6 +147,7 @@ class DimseServer:
                 (evt.EVT_REQUESTED, self._consider),
                 (evt.EVT_C_ECHO, _echo),
                 (evt.EVT_N_CREATE, self._create),
+                (evt.EVT_N_ACTION, self._act),
                 *self._ups_handlers(),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_ABORTED, _log_abort),
@@ -157,6 +166,8 @@ class DimseServer:
             target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
         )
         self._thread.start()
+        if self._commitment is not None:
+            self._commitment.start()
         _LOG.info("DICOM port open", extra={"action": "dimse.started", "port": self.port})
 
     def stop(self, grace_s: float = 5.0) -> None:
@@ -167,6 +178,8 @@ class DimseServer:
         self._server = self._thread = None
         server.shutdown()
         thread.join()
+        if self._commitment is not None:
+            self._commitment.stop()
         deadline = time.monotonic() + grace_s
         while server.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -242,7 +255,6 @@ class DimseServer:
         if self._ups is not None:
             yield evt.EVT_N_SET, self._ups.handle_set
             yield evt.EVT_N_GET, self._ups.handle_get
-            yield evt.EVT_N_ACTION, self._ups.handle_action
             yield evt.EVT_N_EVENT_REPORT, self._ups.handle_event_report
             yield evt.EVT_C_FIND, self._ups.handle_find
 
@@ -253,6 +265,14 @@ class DimseServer:
             provider = self._availability
         assert provider is not None
         return provider.handle_create(event)
+
+    def _act(self, event: Any) -> Any:
+        """N-ACTION goes to the provider of its presentation context."""
+        if event.context.abstract_syntax == COMMITMENT:
+            assert self._commitment is not None
+            return self._commitment.handle_action(event)
+        assert self._ups is not None
+        return self._ups.handle_action(event)
 
     def _log_own_abort(self, event: Any) -> None:
         """One line per connection that is ended because of what it sent; each bit of garbage is an abort."""

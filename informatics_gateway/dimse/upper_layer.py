@@ -11,11 +11,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, P_DATA
 
 from informatics_gateway.dimse.pdu_stream import ConnectionEndedError, PduStream, StalledError
@@ -31,6 +33,7 @@ _CLOSED, _INVALID = "Evt17", "Evt19"
 _TICK_S = 0.1
 _MOST_WAITING = 64
 _PAUSE_S = 0.005
+_QUIET_S = 0.05
 
 
 class UpperLayer(DULServiceProvider):
@@ -63,6 +66,8 @@ class UpperLayer(DULServiceProvider):
         self._waking, self._woken = socket.socketpair()
         self._waking.setblocking(False)
         self._loop: ReceiveLoop | None = None
+        self._messages: deque[bytes] = deque()
+        self._asked_to_send = 0.0
         former = association.dul
         assert former.socket is not None
         self._wire = self.socket = former.socket
@@ -91,6 +96,12 @@ class UpperLayer(DULServiceProvider):
     def send_pdu(self, primitive: Any) -> None:
         """As the library does, and wake the thread that sends."""
         super().send_pdu(primitive)
+        self._asked_to_send = time.monotonic()
+        self._wake()
+
+    def send_message(self, fragments: Sequence[P_DATA]) -> None:
+        """Send the fragments of a message of ours, with nothing of another message in between."""
+        self._messages.append(b"".join(P_DATA_TF(one).encode() for one in fragments))
         self._wake()
 
     def kill_dul(self) -> None:
@@ -129,7 +140,8 @@ class UpperLayer(DULServiceProvider):
         if self.assoc.dimse.msg_queue.qsize() > _MOST_WAITING:
             time.sleep(_PAUSE_S)  # a peer that asks faster than it is answered waits
             return False
-        if not self._stream.wait(_TICK_S):
+        self._send_messages()
+        if not self._stream.wait(_QUIET_S if self._messages else _TICK_S):
             self.assoc._reactor_checkpoint.set()
             return False
         self._read_pdu_data()
@@ -137,12 +149,19 @@ class UpperLayer(DULServiceProvider):
             self._read_pdu_data()
         return True
 
+    def _send_messages(self) -> None:
+        """Send messages of ours between those of the library, whose fragments may come one by one."""
+        quiet = time.monotonic() - self._asked_to_send > _QUIET_S
+        if self._messages and quiet and self.state_machine.current_state == _ESTABLISHED:
+            self._wire.send(self._messages.popleft())
+
     def _goes_on(self) -> bool:
         """Whether there is nothing to do but to read on: the library's loop need not turn in between."""
         self._idle_timer.restart()
         return (
             self.event_queue.empty()
             and self.to_provider_queue.empty()
+            and not self._messages
             and self.assoc.dimse.msg_queue.empty()
             and not self._kill_thread
         )
