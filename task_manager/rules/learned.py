@@ -25,7 +25,7 @@ from task_manager.rules.comparison import number
 from task_manager.rules.model import Reference
 
 METADATA_KEY = "airway.series_features"
-INPUT, LABELS, PROBABILITIES = "features", "label", "probabilities"
+INPUT, PROBABILITIES = "features", "probabilities"
 MOST_FEATURES = 4096
 _MOST_BYTES = 64 * 1024 * 1024
 _ERROR = 3

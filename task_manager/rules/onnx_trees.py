@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A forest as an ONNX model: one TreeEnsembleClassifier (ai.onnx.ml 3), written as protocol buffers.
+"""A forest as an ONNX model: one TreeEnsembleRegressor (ai.onnx.ml 3), written as protocol buffers.
 
 Only the few messages that this one model needs are written here, so that training a classifier asks for no
-package beside those that run it. Field numbers are those of onnx.proto.
-
-References
-----------
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, operator TreeEnsembleClassifier-3.
+package beside those that run it. A regressor of one score per class, as the classifier's operator has a way
+of its own with two classes. Field numbers are those of
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from task_manager.rules.boosting import Forest
-from task_manager.rules.learned import INPUT, LABELS, METADATA_KEY, PROBABILITIES, Feature
+from task_manager.rules.learned import INPUT, METADATA_KEY, PROBABILITIES, Feature
 
 _IR_VERSION, _OPSET, _ML_OPSET = 8, 15, 3
-_FLOAT, _STRING = 1, 8  # TensorProto.DataType
-_INTS, _FLOATS, _STRINGS, _TEXT = 7, 6, 8, 3  # AttributeProto.AttributeType
+_FLOAT = 1  # TensorProto.DataType
+_INTS, _FLOATS, _STRINGS, _INT, _TEXT = 7, 6, 8, 2, 3  # AttributeProto.AttributeType
 
 
 @dataclass(slots=True)
@@ -53,11 +51,10 @@ def onnx_model(forest: Forest, features: Sequence[Feature], labels: Sequence[str
     }
     graph = b"".join(
         (
-            _message(1, _operator(forest, labels)),
+            _message(1, _operator(forest)),
             _text(2, "series-classifier"),
-            _message(11, _value(INPUT, _FLOAT, ("rows", len(features)))),
-            _message(12, _value(LABELS, _STRING, ("rows",))),
-            _message(12, _value(PROBABILITIES, _FLOAT, ("rows", len(labels)))),
+            _message(11, _value(INPUT, ("rows", len(features)))),
+            _message(12, _value(PROBABILITIES, ("rows", len(labels)))),
         )
     )
     return b"".join(
@@ -72,15 +69,11 @@ def onnx_model(forest: Forest, features: Sequence[Feature], labels: Sequence[str
     )
 
 
-def _operator(forest: Forest, labels: Sequence[str]) -> bytes:
+def _operator(forest: Forest) -> bytes:
     columns = _columns(forest)
     attributes = (
         _floats("base_values", forest.base),
-        _ints("class_ids", columns.leaf_class),
-        _ints("class_nodeids", columns.leaf_node),
-        _ints("class_treeids", columns.leaf_tree),
-        _floats("class_weights", columns.leaf_weight),
-        _texts("classlabels_strings", labels),
+        _text(1, "n_targets") + _integer(3, len(forest.base)) + _integer(20, _INT),
         _ints("nodes_falsenodeids", columns.false),
         _ints("nodes_featureids", columns.feature),
         _ints("nodes_missing_value_tracks_true", columns.missing),
@@ -89,14 +82,18 @@ def _operator(forest: Forest, labels: Sequence[str]) -> bytes:
         _ints("nodes_treeids", columns.tree),
         _ints("nodes_truenodeids", columns.true),
         _floats("nodes_values", columns.value),
+        _text(1, "aggregate_function") + _text(4, "SUM") + _integer(20, _TEXT),
         _text(1, "post_transform") + _text(4, "SOFTMAX") + _integer(20, _TEXT),
+        _ints("target_ids", columns.leaf_class),
+        _ints("target_nodeids", columns.leaf_node),
+        _ints("target_treeids", columns.leaf_tree),
+        _floats("target_weights", columns.leaf_weight),
     )
     return b"".join(
         (
             _text(1, INPUT),
-            _text(2, LABELS),
             _text(2, PROBABILITIES),
-            _text(4, "TreeEnsembleClassifier"),
+            _text(4, "TreeEnsembleRegressor"),
             *(_message(5, attribute) for attribute in attributes),
             _text(7, "ai.onnx.ml"),
         )
@@ -123,11 +120,11 @@ def _columns(forest: Forest) -> _Columns:
     return columns
 
 
-def _value(name: str, kind: int, shape: Iterable[int | str]) -> bytes:
+def _value(name: str, shape: Iterable[int | str]) -> bytes:
     dimensions = b"".join(
         _message(1, _text(2, one) if isinstance(one, str) else _integer(1, one)) for one in shape
     )
-    tensor = _integer(1, kind) + _message(2, dimensions)
+    tensor = _integer(1, _FLOAT) + _message(2, dimensions)
     return _text(1, name) + _message(2, _message(1, tensor))
 
 
