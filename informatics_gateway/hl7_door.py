@@ -82,6 +82,7 @@ def _options(sender: Hl7Sender, default: ReadingOptions, zone: tzinfo) -> Readin
             name: tuple(FieldPath.parsed(place) for place in places) for name, places in sender.fields.items()
         },
         accept_unknown_orders=sender.unknown_orders == "accept",
+        both_acknowledgements=sender.acknowledgements == "both",
     )
 
 

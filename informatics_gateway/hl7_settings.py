@@ -52,6 +52,9 @@ class Hl7Sender(_Part):
     unknown_orders: Literal["refuse", "accept"] = "refuse"
     """Whether a change of an unknown order is refused (204) or makes it, and a cancel of one is refused or
     answered as done."""
+    acknowledgements: Literal["first", "both"] = "first"
+    """What a sender gets that asks for both acknowledgements (MSH-15 and MSH-16): the accept acknowledgement,
+    or the application acknowledgement after it on the same connection."""
     fields: dict[str, tuple[str, ...]] = {}
     """Order field, or `details.` and a name, to the places it is read from (`ZAC-2`, `PID-3.4.2`); the first
     that holds anything counts."""

@@ -229,5 +229,7 @@ class MllpListener:
         if reply.message is None:
             return
         writer.write(framed(reply.message))
+        if reply.second is not None:
+            writer.write(framed(reply.second))
         async with asyncio.timeout(self._limits.message_timeout_s):
             await writer.drain()

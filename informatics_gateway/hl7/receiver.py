@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from informatics_gateway.statuses import STATUSES
-from profiles.hl7.acknowledgement import AcknowledgementCode, acknowledge, code_for
+from profiles.hl7.acknowledgement import (
+    AcknowledgementCode,
+    acknowledge,
+    application_acknowledgement,
+    code_for,
+)
 from profiles.hl7.identity import ParsedIdentityMessage
 from profiles.hl7.inbound import ParsedMessage, parse_inbound
 from profiles.hl7.message import ErrorCode, Header, Hl7Fault, Location, location_of, read_message
@@ -33,9 +38,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What goes back: bytes of an acknowledgement, or None; and whether the connection has to end."""
+    """What goes back: an acknowledgement, or None; a second one; and whether the connection has to end."""
 
     message: bytes | None
+    second: bytes | None = None
     close: bool = False
 
 
@@ -174,7 +180,13 @@ class MessageReceiver:
         text: str = "",
         close: bool = False,
     ) -> Reply:
+        sent_at = self._clock()
         message = acknowledge(
-            header, code, faults, control_id=self._control_ids(), sent_at=self._clock(), text=text
+            header, code, faults, control_id=self._control_ids(), sent_at=sent_at, text=text
         )
-        return Reply(message=message, close=close)
+        second = None
+        if self._reading.options_for(header).both_acknowledgements:
+            second = application_acknowledgement(
+                header, code, faults, control_id=self._control_ids(), sent_at=sent_at, text=text
+            )
+        return Reply(message=message, second=second, close=close)

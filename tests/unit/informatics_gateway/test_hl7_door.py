@@ -33,6 +33,7 @@ gateway:
         patient_id_authority: EASTHOSP
         processing_ids: [P]
         unknown_orders: accept
+        acknowledgements: both
         fields:
           accession_number: [ZAC-2, OBR-18]
           study_instance_uid: ZDS-1
@@ -61,6 +62,7 @@ def test_senders_of_the_configuration(tmp_path: Path) -> None:
             "details.ward": (FieldPath("PV1", 3),),
         },
         accept_unknown_orders=True,
+        both_acknowledgements=True,
     )
     assert limits_of(settings.gateway.hl7, drain_timeout_s=1).max_message_bytes == 32 * 1024 * 1024
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from informatics_gateway.hl7.receiver import MessageReceiver, Reply, unique_control_ids
 from informatics_gateway.statuses import STATUSES
 from profiles.faults import Fault
+from profiles.hl7.options import Reading, ReadingOptions
 from task_manager.errors import StoreError
 from task_manager.outcome import RefusalCode, Refused
 from tests.unit.informatics_gateway.hl7.intakes import MemoryIntake
@@ -87,6 +88,17 @@ def test_enhanced_mode() -> None:
     segment = changed(changed(MSH, 15, "AL"), 16, "NE")
     raw = message().replace(MSH.encode(), segment.encode())
     assert msa(receiver(MemoryIntake()).answer(raw))[1] == "CA"
+
+
+def test_a_sender_may_get_both_acknowledgements() -> None:
+    segment = changed(changed(MSH, 15, "AL"), 16, "AL")
+    raw = message().replace(MSH.encode(), segment.encode())
+    assert receiver(MemoryIntake()).answer(raw).second is None
+    both = Reading(default=ReadingOptions(both_acknowledgements=True))
+    reply = MessageReceiver(MemoryIntake(), both).answer(raw)
+    assert msa(reply)[1] == "CA"
+    assert reply.second is not None
+    assert b"MSA|AA|RIS0002" in reply.second
 
 
 def test_a_sender_that_wants_no_answer_gets_none_and_stays_connected() -> None:
