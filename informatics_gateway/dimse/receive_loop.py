@@ -148,9 +148,12 @@ class ReceiveLoop:
             elements = command_set.elements_of(command)
         except command_set.CommandError as error:
             raise DisorderError(str(error)) from error
-        if command_set.command_field(elements) == command_set.C_STORE_RQ:
+        field = command_set.command_field(elements)
+        if field == command_set.C_STORE_RQ:
             self._begin(context, elements)
             return
+        if field < 0:
+            raise DisorderError("a command set without Command Field")
         self._foreign_bytes = len(command) if command_set.has_data_set(elements) else -1
         self._hand_over(context, _COMMAND | _LAST, command)
 

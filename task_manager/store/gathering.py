@@ -45,6 +45,11 @@ class Gathering(Generic[_Asked, _Answer]):
         self._arriving = threading.Lock()
         self._waiting: list[_Waiting[_Asked, _Answer]] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for whoever is working to end."""
+        return len(self._waiting)
+
     def ask(self, asked: _Asked) -> _Answer:
         """The answer, when it is there; raises what answering raised."""
         mine: _Waiting[_Asked, _Answer] = _Waiting(asked)
