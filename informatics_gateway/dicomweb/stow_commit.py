@@ -56,6 +56,7 @@ class Committer:
         self._actor = actor
         self._study_instance_uid = study_instance_uid
         self._pending: deque[Future[_Outcome]] = deque()
+        self._last: StagedObject | None = None
 
     def stage(self) -> StagedObject | None:
         """Where the bytes of one instance or of bulk data go; None if there is no room."""
@@ -71,23 +72,34 @@ class Committer:
 
     def commit(self, staged: StagedObject) -> None:
         """Commit an instance whose bytes are complete, soon."""
-        while len(self._pending) >= _MOST_PENDING:
-            self._take(self._pending.popleft())
-        self._pending.append(self._executor.submit(self._receive, staged))
+        self._submit_last()
+        self._last = staged  # the last of a request needs no other thread, and most requests have one
 
     def fail(self, code: RefusalCode, sop_class_uid: str = "", sop_instance_uid: str = "") -> None:
         """Answer that an instance was not stored, in its place."""
+        self._submit_last()
         done: Future[_Outcome] = Future()
         done.set_result(_Outcome(sop_class_uid, sop_instance_uid, STATUSES[code].dimse))
         self._pending.append(done)
 
     def finish(self) -> None:
         """Wait until everything that was begun is in the answer."""
+        last, self._last = self._last, None
+        outcome = None if last is None else self._receive(last)
         while self._pending:
-            self._take(self._pending.popleft())
+            self._take(self._pending.popleft().result())
+        if outcome is not None:
+            self._take(outcome)
 
-    def _take(self, future: Future[_Outcome]) -> None:
-        outcome = future.result()
+    def _submit_last(self) -> None:
+        if self._last is None:
+            return
+        while len(self._pending) >= _MOST_PENDING:
+            self._take(self._pending.popleft().result())
+        self._pending.append(self._executor.submit(self._receive, self._last))
+        self._last = None
+
+    def _take(self, outcome: _Outcome) -> None:
         if isinstance(outcome.result, Accepted):
             self._answer.stored(outcome.sop_class_uid, outcome.result)
         else:

@@ -23,6 +23,10 @@ MAX_LOCATION = 4096
 class PartTaker(Protocol):
     """Takes the parts of one body."""
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether something is staged that is not being committed."""
+
     def begin(self, headers: dict[str, str]) -> None:
         """A part begins."""
 
@@ -91,14 +95,16 @@ class BodyReader:
                 case PartEnded():
                     self._taker.end()
 
-    def finish(self) -> None:
-        """The body has ended.
+    def finish(self, data: bytes) -> None:
+        """Take the last bytes of the body.
 
         Raises
         ------
         MultipartError
-            If it ended too early.
+            If it is malformed or too large, or ended too early.
         """
+        if data:
+            self.feed(data)
         if self._parser is not None:
             self._parser.close()
         elif self._size >= 0:
@@ -113,6 +119,11 @@ class InstanceTaker:
         self._committer = committer
         self._staged: StagedObject | None = None
         self._failed = RefusalCode.NOT_STORABLE
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether an instance is being received."""
+        return self._staged is not None
 
     def begin(self, headers: dict[str, str]) -> None:
         """A part begins; one of another media type is no instance."""
@@ -164,6 +175,11 @@ class MetadataTaker:
         self._staged: StagedObject | None = None
         self._headers: dict[str, str] = {}
         self._full = False
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether bulk data are staged."""
+        return self._staged is not None or bool(self._bulk)
 
     def begin(self, headers: dict[str, str]) -> None:
         """A part begins: metadata by its media type, bulk data otherwise."""

@@ -34,7 +34,7 @@ from task_manager.ports import InstanceIntake
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
-_COMMITTING_THREADS = 8
+_COMMITTING_THREADS = 4
 _TAKEN = (DICOM, DICOM_JSON, DICOM_XML)
 _TAKEN_NAMES = ", ".join((*(f'{MULTIPART}; type="{name}"' for name in _TAKEN), DICOM, DICOM_JSON))
 
@@ -136,7 +136,8 @@ class _Door:
             _LOG.warning("sender went away", extra={"action": "stow.disconnected"})
             return Response(status_code=400)
         finally:
-            await run_in_threadpool(taker.discard)
+            if taker.holds_any:
+                await run_in_threadpool(taker.discard)
         if answer.is_empty:
             return refused(400, "the body holds no instance")
         return encoded(answer.content(), answer.status, kind)
@@ -154,24 +155,29 @@ class _Door:
         return BodyReader(taker, parser, inside, self._max_part_bytes)
 
     async def _receive(self, request: Request, reader: BodyReader) -> None:
-        """Feed the body in batches: each is a step between threads."""
+        """Feed the body in batches, one being taken by a thread while the next is received."""
         stream = aiter(request.stream())
         batch: list[bytes] = []
         size = 0
-        while True:
-            async with asyncio.timeout(self._idle_s):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                break
-            batch.append(chunk)
-            size += len(chunk)
-            if size >= _BATCH_BYTES:
-                await run_in_threadpool(reader.feed, b"".join(batch))
-                batch.clear()
-                size = 0
-        if batch and size:
-            await run_in_threadpool(reader.feed, b"".join(batch))
-        await run_in_threadpool(reader.finish)
+        taking: asyncio.Future[None] | None = None
+        try:
+            while True:
+                async with asyncio.timeout(self._idle_s):
+                    chunk = await anext(stream, None)
+                if chunk is None:
+                    break
+                batch.append(chunk)
+                size += len(chunk)
+                if size >= _BATCH_BYTES:
+                    if taking is not None:
+                        await taking
+                    taking = asyncio.ensure_future(run_in_threadpool(reader.feed, b"".join(batch)))
+                    batch.clear()
+                    size = 0
+        finally:
+            if taking is not None:
+                await taking
+        await run_in_threadpool(reader.finish, b"".join(batch))
 
 
 def _inside(content: MediaType) -> str:
