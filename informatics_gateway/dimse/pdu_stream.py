@@ -85,6 +85,14 @@ class PduStream:
             self._waker.recv(4096)
         return connection in ready
 
+    def rest(self, timeout_s: float) -> None:
+        """Wait for the waker alone."""
+        if self._waker is not None:
+            waiting = select.poll()
+            waiting.register(self._waker, select.POLLIN)
+            if waiting.poll(timeout_s * 1000):
+                self._waker.recv(4096)
+
     def header(self) -> tuple[int, int]:
         """Type and length of the next PDU.
 

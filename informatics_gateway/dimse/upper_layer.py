@@ -29,6 +29,7 @@ _PDU_TYPES = range(0x01, 0x08)
 _MAX_PDU_BYTES = 1024 * 1024
 _ESTABLISHED = "Sta6"
 _AWAITING_CLOSE = "Sta13"
+_DECIDING = "Sta3"
 _CLOSED, _INVALID = "Evt17", "Evt19"
 _TICK_S = 0.1
 _MOST_WAITING = 64
@@ -68,6 +69,7 @@ class UpperLayer(DULServiceProvider):
         self._loop: ReceiveLoop | None = None
         self._messages: deque[bytes] = deque()
         self._asked_to_send = 0.0
+        self._connection = connection
         former = association.dul
         assert former.socket is not None
         self._wire = self.socket = former.socket
@@ -86,9 +88,15 @@ class UpperLayer(DULServiceProvider):
         """The library's loop; whatever ends it, nothing half-received stays."""
         try:
             super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - the library's machine knows no way on from some orders
+            self._log_end(error)
+            self.assoc.is_aborted = True
+            self.assoc.is_established = False
+            self.assoc._kill = True
         finally:
             if self._loop is not None:
                 self._loop.abandon()
+            self._connection.close()  # the library leaves it open when the peer hung up first
             self._waking.close()
             self._woken.close()
             self.assoc._reactor_checkpoint.set()
@@ -139,6 +147,9 @@ class UpperLayer(DULServiceProvider):
             return False
         if self.assoc.dimse.msg_queue.qsize() > _MOST_WAITING:
             time.sleep(_PAUSE_S)  # a peer that asks faster than it is answered waits
+            return False
+        if self.state_machine.current_state == _DECIDING:
+            self._stream.rest(_TICK_S)  # what comes too early is read when it may come
             return False
         self._send_messages()
         if not self._stream.wait(_QUIET_S if self._messages else _TICK_S):
