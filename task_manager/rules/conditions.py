@@ -27,10 +27,29 @@ from task_manager.rules.nodes import Entry, FaultList
 from task_manager.rules.pattern import PatternError, compiled
 
 _BOUNDS = ("gt", "ge", "lt", "le")
-OPERATORS = ("equals", "in", "like", "regex", *_BOUNDS, "code", "exists", "not")
+OPERATORS: Mapping[str, str] = {
+    "equals": "equal; numbers compare as numbers, text without regard to letter case",
+    "in": "equal to one of a list",
+    "like": "like it as a whole: `*` any text, `?` one character, any letter case",
+    "regex": "holds a match (RE2, linear time); letter case counts unless it begins with `(?i)`",
+    "gt": "greater",
+    "ge": "greater or equal",
+    "lt": "less",
+    "le": "less or equal",
+    "code": "of a code sequence: this code value, or `{value: ..., scheme: ...}`",
+    "exists": "`true`: there is a value; `false`: there is none; never unknown",
+    "not": "the opposite of any of these; unknown stays unknown",
+}
+"""What can be asked of an attribute, and when any of its values satisfies it."""
 _KINDS = {"DA": "a date", "TM": "a time", "DT": "a date and time", "AS": "an age or a number of years"}
 _NOTHING = All(())
-CONDITION_KEYS = ("all", "any", "first_known", "not")
+COMBINATIONS: Mapping[str, str] = {
+    "all": "list; true if all are, false if one is false, else unknown; a list alone means the same",
+    "any": "list; true if one is, false if all are false, else unknown",
+    "first_known": "list; the first that is not unknown decides",
+    "not": "one condition; the opposite, unknown stays unknown",
+}
+"""How conditions are combined."""
 
 
 class ConditionReader:
@@ -108,7 +127,7 @@ class ConditionReader:
             return self._in(reference, entry)
         if not entry.is_mapping:
             return self._equals(reference, entry)
-        keys = entry.mapping(self.faults, OPERATORS)
+        keys = entry.mapping(self.faults, tuple(OPERATORS))
         if not keys and not entry.node.value:
             self.faults.add(entry, f"asks nothing; one of {', '.join(OPERATORS)}")
         return self._operators(reference, keys)
