@@ -7,6 +7,7 @@ came to: what reaches work that has begun, and what does not, is told and never 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.aiw_i import corrected_requests
 from task_manager.workitem.commands import Reidentify, RequestCancel
 
+_LOG = logging.getLogger(__name__)
 _STATUS = {
     OrderAction.PLACE: OrderStatus.ACTIVE,
     OrderAction.CANCEL: OrderStatus.REVOKED,
@@ -60,6 +62,9 @@ def apply_order(
     order = identities.with_current_patient(connection, order)
     found = orders.locked_order(connection, known_key) if known_key else None
     if found is None and order.action not in (OrderAction.PLACE, OrderAction.CHANGE):
+        _LOG.warning(
+            "message about an unknown order", extra={"action": "order.unknown", "asked": order.action.value}
+        )
         return
     told = _Told(
         order=order,

@@ -92,7 +92,12 @@ def known_order_key(connection: Connection, order: Order) -> str | None:
     placers_first = case((_ORDER.c.placer_order_number == order.placer_order_number, 0), else_=1)
     statement = select(_ORDER.c.order_key, _ORDER.c.content).where(or_(*ways))
     rows = connection.execute(statement.order_by(placers_first, _ORDER.c.changed_at.desc()).limit(20))
-    return next((row.order_key for row in rows if _same_issuers(_order(row.content), order)), None)
+    found = [(row.order_key, _order(row.content)) for row in rows]
+    fitting = [(key, known) for key, known in found if _same_issuers(known, order)]
+    number = order.placer_order_number
+    if number and sum(known.placer_order_number == number for _, known in fitting) > 1:
+        return None  # without the issuer nobody can tell which of them is meant
+    return fitting[0][0] if fitting else None
 
 
 def _same_issuers(known: Order, order: Order) -> bool:

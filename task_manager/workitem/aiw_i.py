@@ -150,7 +150,10 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
             element("ScheduledProcedureStepStartDateTime", dicom_datetime(request.scheduled_at)),
             element("ScheduledStationNameCodeSequence", *stations),
             element("ScheduledStationClassCodeSequence", *(classes if request.station_class else ())),
-            *_time("ExpectedCompletionDateTime", request.expected_at),
+            *_time(
+                "ExpectedCompletionDateTime",
+                request.expected_at or (request.order.expected_at if request.order else None),
+            ),
             *_time("ScheduledProcedureStepExpirationDateTime", request.expires_at),
             element("ScheduledWorkitemCodeSequence", code_item(request.code)),
             element(

@@ -252,6 +252,14 @@ def test_equal_numbers_of_two_placers_are_two_orders(bed: TestBed) -> None:
     assert states(bed) == ["SCHEDULED"]
 
 
+def test_a_number_that_two_placers_use_names_no_order_without_its_issuer(bed: TestBed) -> None:
+    first = replace(ORDER, placer_issuer="A", filler_order_number="")
+    order(bed, first)
+    order(bed, replace(first, placer_issuer="B", study_instance_uid="1.2.3", accession_number="A9"), "M2")
+    assert isinstance(control(bed, "CA", 1), Refused)
+    assert isinstance(control(bed, "CA", 2, placer_issuer="A"), Accepted)
+
+
 def test_one_unknown_order_refuses_the_whole_message(bed: TestBed) -> None:
     unknown = replace(ORDER, control=OrderControl.CANCEL, placer_order_number="X", filler_order_number="Y")
     key = MessageKey(sending_application="RIS", sending_facility="H", control_id="B1")
