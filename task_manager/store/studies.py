@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, sele
 
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
+from task_manager.store.compiled import Statement, utc_text, utc_time
 from task_manager.store.rowwise import upserting
 from task_manager.store.tables import METADATA
 from task_manager.study.model import Evidence, Instance, InstanceHeader, Series, Study, StudyState
@@ -22,9 +24,18 @@ _SERIES = METADATA.tables["series"]
 _INSTANCE = METADATA.tables["instance"]
 _EXPLANATION = METADATA.tables["explanation"]
 
-# Run once for each instance that arrives: statements made once, whose compiled form is found at once.
-_LOCKED_STUDY = (
-    select(_STUDY).where(_STUDY.c.study_instance_uid == bindparam("study_instance_uid")).with_for_update()
+# Run for each study that instances arrive for: statements in the driver's own words, with times as text.
+_LOCKED_COLUMNS = (
+    *("study_instance_uid", "state", "revision", "attributes", "first_received_at", "last_received_at"),
+    *("deadline_at", "completed_at", "evidence"),
+)
+_TIMES = ("first_received_at", "last_received_at", "deadline_at", "completed_at")
+_LOCKED_STUDY = Statement(
+    lambda _: (
+        select(*(_STUDY.c[name] for name in _LOCKED_COLUMNS))
+        .where(_STUDY.c.study_instance_uid == bindparam("wanted"))
+        .with_for_update()
+    )
 )
 _COPIES = (
     select(_INSTANCE.c.copy_number, _INSTANCE.c.path)
@@ -35,6 +46,9 @@ _ADD_INSTANCE = insert(_INSTANCE)
 _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
 
 
+_PUT_STUDY = Statement(lambda dialect: _put_study(dialect))
+
+
 def upsert(connection: Connection, table: Any) -> Any:
     """An INSERT of the connection's dialect that knows ON CONFLICT."""
     return upserting(connection.dialect.name, table)
@@ -42,8 +56,11 @@ def upsert(connection: Connection, table: Any) -> Any:
 
 def locked_study(connection: Connection, study_instance_uid: str) -> Study | None:
     """The study without its series, its row locked until the transaction ends; None if unknown."""
-    row = connection.execute(_LOCKED_STUDY, {"study_instance_uid": study_instance_uid}).first()
-    return None if row is None else _study(row, ())
+    for row in _LOCKED_STUDY.rows(connection, {"wanted": study_instance_uid}):
+        found: dict[str, Any] = dict(zip(_LOCKED_COLUMNS, row, strict=True))
+        found.update({name: utc_time(found[name]) for name in _TIMES})
+        return _study(SimpleNamespace(**found), ())
+    return None
 
 
 def whole_study(connection: Connection, study_instance_uid: str) -> Study | None:
@@ -94,7 +111,7 @@ def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, 
 def put_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> None:
     """Write the study row: new, or state, deadline, revision and evidence of a known one."""
     values = _study_values(study, patient_id, accession_number)
-    connection.execute(_put_study(connection.dialect.name), values)
+    _PUT_STUDY.change(connection, values | {name: utc_text(values[name]) for name in _TIMES})
 
 
 def add_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> bool:
@@ -287,9 +304,10 @@ def explanations_of(connection: Connection, study_instance_uid: str) -> list[tup
     ]
 
 
-@lru_cache
 def _put_study(dialect: str) -> Any:
-    statement = upserting(dialect, _STUDY)
+    statement = upserting(dialect, _STUDY).values(
+        {column.name: bindparam(column.name) for column in _STUDY.c}
+    )
     changes = {column.name: statement.excluded[column.name] for column in _STUDY.c}
     for name in _STUDY_IDENTITY:
         del changes[name]
@@ -306,7 +324,7 @@ def _add_series(dialect: str) -> Any:
     return upserting(dialect, _SERIES).on_conflict_do_nothing()
 
 
-def _study(row: Row[Any], series: tuple[Series, ...]) -> Study:
+def _study(row: Any, series: tuple[Series, ...]) -> Study:
     attributes: DicomJson = orjson.loads(row.attributes)
     return Study(
         study_instance_uid=row.study_instance_uid,
