@@ -26,8 +26,8 @@ _ASKED = """What is asked is a value (`equals`), a list (`in`), or a mapping of 
 any value of the attribute, unknown if there is no value or none can be read as asked:
 """
 _ATTRIBUTES = """A keyword (`Modality`), a tag (`(0008,0060)`), a path such as
-`ProcedureCodeSequence[0].CodeMeaning`, without an index any item, or `{tag: "(gggg,xxee)", creator: ...}` for a
-private one. Counted: `NumberOfStudyRelatedSeries`, `NumberOfStudyRelatedInstances`,
+`ProcedureCodeSequence[0].CodeMeaning`, without an index any item, or `{tag: "(gggg,xxee)", creator: ...}`
+for a private one. Counted: `NumberOfStudyRelatedSeries`, `NumberOfStudyRelatedInstances`,
 `NumberOfSeriesRelatedInstances`, `ModalitiesInStudy`, `SOPClassesInStudy`.
 """
 _TITLES = {

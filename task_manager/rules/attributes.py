@@ -14,6 +14,8 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from pydicom.datadict import (
@@ -92,6 +94,9 @@ class Seen:
 
     values: tuple[Value, ...] = ()
     vr: str = ""
+
+
+_NOTHING_SEEN = Seen()
 
 
 def parse_reference(text: str, creator: str = "", learned: Learned | None = None) -> Reference:
@@ -189,6 +194,11 @@ def order_value(order: Order | None, name: str) -> Seen:
 
 def data_set_values(attributes: DicomJson, steps: tuple[Step, ...]) -> Seen:
     """All values under a path of a data set in DICOM JSON, at most `MAXIMUM_SEEN`."""
+    if len(steps) == 1 and not steps[0].creator:  # nearly all that rules ask
+        element = attributes.get(steps[0].tag)
+        if not isinstance(element, dict):
+            return _NOTHING_SEEN
+        return Seen(tuple(islice(_values(element), MAXIMUM_SEEN)), str(element.get("vr", "")))
     found: list[Value] = []
     vr = ""
     for element in _elements(attributes, steps):
@@ -220,13 +230,19 @@ def _key(attributes: DicomJson, step: Step) -> str:
     if not step.creator:
         return step.tag
     group = step.tag[:4]
-    for block in range(0x10, 0x100):
-        reservation = attributes.get(f"{group}00{block:02X}")
+    for key in sorted(_reservations(group) & attributes.keys()):
+        reservation = attributes[key]
         if isinstance(reservation, dict) and any(
             isinstance(value, str) and value.strip() == step.creator for value in _values(reservation)
         ):
-            return f"{group}{block:02X}{step.tag[6:]}"
+            return f"{group}{key[6:]}{step.tag[6:]}"
     return ""
+
+
+@lru_cache(maxsize=256)
+def _reservations(group: str) -> frozenset[str]:
+    """Keys of the elements that reserve blocks of a private group."""
+    return frozenset(f"{group}00{block:02X}" for block in range(0x10, 0x100))
 
 
 def _values(element: dict[str, Any]) -> Iterator[Value]:

@@ -309,6 +309,8 @@ def _condition_from_json(content: dict[str, Any]) -> ConditionOutcome:
 def shortened(value: str) -> str:
     """`value` without control characters, at most 64 characters."""
     kept = value if len(value) <= _SHOWN_CHARACTERS else value[: _SHOWN_CHARACTERS - 1] + "…"
+    if kept.isprintable():
+        return kept
     return "".join(character if character.isprintable() else "·" for character in kept)
 
 

@@ -14,11 +14,22 @@ from profiles.dicom_json import text
 from profiles.order import Order
 from task_manager.rules.acquisition import Acquisition, ImageHeader
 from task_manager.rules.attributes import Seen, data_set_values, order_value, plain
-from task_manager.rules.explain import ConditionOutcome
+from task_manager.rules.explain import ConditionOutcome, shortened
 from task_manager.rules.facts import IMAGE_FACTS, SOURCE_FACTS
 from task_manager.rules.model import Learned, Reference, SeriesClassifier
 from task_manager.rules.survey import FactValue, facts_of
 from task_manager.study.model import Series, Study
+
+_COUNTED = frozenset(
+    (
+        "NumberOfStudyRelatedSeries",
+        "NumberOfStudyRelatedInstances",
+        "NumberOfSeriesRelatedInstances",
+        "ModalitiesInStudy",
+        "SOPClassesInStudy",
+        "SOPClassUID",
+    )
+)
 
 
 class World:
@@ -39,6 +50,14 @@ class World:
         self._classifiers = classifiers
         self._facts: dict[str, dict[str, FactValue]] = {}
         self._classes: dict[tuple[str, str], tuple[str, float]] = {}
+        self._labels: dict[str, str] = {}
+
+    def label(self, series: Series) -> str:
+        """A series in words for people."""
+        uid = series.series_instance_uid
+        if uid not in self._labels:
+            self._labels[uid] = _series_label(series)
+        return self._labels[uid]
 
     def fact(self, reference: Reference, series: Series) -> FactValue:
         """The value of a fact of one series."""
@@ -148,7 +167,7 @@ class Scope:
 
     def _counted(self, reference: Reference) -> tuple[str, ...]:
         """Query attributes that are no part of any header (PS3.4 C.3.4)."""
-        if len(reference.steps) != 1:
+        if len(reference.steps) != 1 or reference.steps[0].keyword not in _COUNTED:
             return ()
         study = self.world.study
         every = study.series if self.series is None else (self.series,)
@@ -172,3 +191,12 @@ class Scope:
 def is_costly(reference: Reference) -> bool:
     """Whether the headers of all images are read for it."""
     return reference.fact in IMAGE_FACTS or reference.learned is not None
+
+
+def _series_label(series: Series) -> str:
+    attributes = series.attributes
+    parts = [f"series {text(attributes, 'SeriesNumber') or '(no number)'}", text(attributes, "Modality")]
+    described = text(attributes, "SeriesDescription")
+    parts.append(f"'{shortened(described)}'" if described else "(no description)")
+    parts.append(f"{series.number_of_instances} instance{'' if series.number_of_instances == 1 else 's'}")
+    return ", ".join(shortened(part) for part in parts if part)

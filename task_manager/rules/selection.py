@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from profiles.dicom_json import text
 from task_manager.rules.acquisition import ImageHeader
@@ -30,14 +31,16 @@ _SHOWN_IMAGES = 20
 _LAST = float("inf")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Place:
-    """Where something ranks, smaller first; `told` are the values that put it there."""
+class _Place(NamedTuple):
+    """Where something ranks, smaller first; `told` are the values that put it there.
+
+    Compared as a tuple: UIDs differ, so `told` never decides.
+    """
 
     places: tuple[float, ...]
     number: float
     uid: str
-    told: tuple[str, ...] = field(compare=False)
+    told: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Selection:
         self._where = preparation.condition(requirement.where)
         choice = requirement.images
         self._choice = choice
+        of_images = choice.prefer if choice else ()
+        self._asked = [_preferred(one) for one in (*requirement.prefer, *of_images)]
         self._image_where: Prepared | None = preparation.condition(choice.where) if choice else None
         self.is_costly = (
             choice is not None
@@ -127,7 +132,7 @@ class Selection:
             series=tuple(
                 SeriesOutcome(
                     series_instance_uid=uid,
-                    label=series_label(series),
+                    label=world.label(series),
                     verdict=outcomes[uid].verdict,
                     selected=uid in selected,
                     reason=self._reason(uid, outcomes, ranked, places, elsewhere),
@@ -226,7 +231,7 @@ class Selection:
             return _place_reason(
                 ranked.index(uid),
                 len(ranked),
-                self._asked(),
+                self._asked,
                 places[uid].told,
                 "Series Number",
                 taken_all=self.requirement.take is Take.ALL,
@@ -237,10 +242,6 @@ class Selection:
             return "not selected: none of its images is as asked"
         unknown = outcomes[uid].verdict is Verdict.UNKNOWN
         return "not selected: values are missing" if unknown else "not selected: a condition is not met"
-
-    def _asked(self) -> list[str]:
-        of_images = self._choice.prefer if self._choice else ()
-        return [_preferred(one) for one in (*self.requirement.prefer, *of_images)]
 
     def _shown_images(self, found: _Images, chosen: Collection[str]) -> tuple[ImageOutcome, ...]:
         """The best candidates, then some that are none."""
@@ -265,16 +266,6 @@ class Selection:
             why = "values are missing" if missing else "a condition is not met"
             told.append(_image_outcome(image, False, f"not selected: {why}"))
         return tuple(told)
-
-
-def series_label(series: Series) -> str:
-    """A series in words for people."""
-    attributes = series.attributes
-    parts = [f"series {text(attributes, 'SeriesNumber') or '(no number)'}", text(attributes, "Modality")]
-    described = text(attributes, "SeriesDescription")
-    parts.append(f"'{shortened(described)}'" if described else "(no description)")
-    parts.append(f"{series.number_of_instances} instance{'' if series.number_of_instances == 1 else 's'}")
-    return ", ".join(shortened(part) for part in parts if part)
 
 
 def _image_outcome(image: _Image, selected: bool, reason: str) -> ImageOutcome:

@@ -96,12 +96,8 @@ def _collect(found: _Collected, attributes: DicomJson) -> None:
     planes, images = planes_of(attributes)
     found.images += images
     found.planes += planes
-    for reference in _B_VALUES:
-        _add_numbers(found.b_values, data_set_values(attributes, reference.steps).values)
-    of_ge = data_set_values(attributes, _GE_B_VALUE.steps).values[:1]
-    _add_numbers(found.b_values, of_ge, _GE_OFFSET)
-    for reference in _ECHO_TIMES:
-        _add_numbers(found.echo_times, data_set_values(attributes, reference.steps).values)
+    if text(attributes, "Modality") in ("MR", ""):
+        _collect_resonance(found, attributes)
     for keyword, into in (
         ("TemporalPositionIdentifier", found.positions),
         ("TriggerTime", found.triggers),
@@ -118,6 +114,15 @@ def _collect(found: _Collected, attributes: DicomJson) -> None:
     ]
     if sides and len(found.pixel_sides) < _MOST_VALUES:
         found.pixel_sides.add(round(float(min(sides)), 4))
+
+
+def _collect_resonance(found: _Collected, attributes: DicomJson) -> None:
+    for reference in _B_VALUES:
+        _add_numbers(found.b_values, data_set_values(attributes, reference.steps).values)
+    of_ge = data_set_values(attributes, _GE_B_VALUE.steps).values[:1]
+    _add_numbers(found.b_values, of_ge, _GE_OFFSET)
+    for reference in _ECHO_TIMES:
+        _add_numbers(found.echo_times, data_set_values(attributes, reference.steps).values)
 
 
 def _add_numbers(into: set[float], content: Iterable[object], modulus: float = 0.0) -> None:
