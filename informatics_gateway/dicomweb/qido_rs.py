@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydicom.datadict import keyword_for_tag
 
 from informatics_gateway.dicomweb.media import DICOM_JSON, DICOM_XML, JSON, MULTIPART, metadata_type
+from informatics_gateway.dicomweb.metadata import keyword_for_key
 from informatics_gateway.dicomweb.native_xml import write
 from informatics_gateway.dicomweb.qido_query import Search, parse_search
+from informatics_gateway.dicomweb.retrieval import base_url
 from profiles.dicom_json import DicomJson, element, merged, tag_key, text
 from profiles.faults import Fault
 from profiles.multipart import PART_END, closing, part_head
@@ -55,7 +56,7 @@ def router(holdings: Holdings, *, prefix: str = "/dicom-web", public_url: str = 
         asked = parse_search(raw, level, study=study, series=series)
         if not isinstance(asked, Search):
             return _refused(400, asked)
-        base = public_url.rstrip("/") or f"{str(request.base_url).rstrip('/')}{prefix}"
+        base = base_url(request, prefix, public_url)
         return _answer(holdings.search(asked.query), asked, base, kind)
 
     @routes.get("/studies")
@@ -96,17 +97,12 @@ def _answer(found: Sequence[DicomJson], asked: Search, base: str, kind: str) -> 
     if kind in (DICOM_JSON, JSON):
         return Response(orjson.dumps(shown), media_type=kind, headers=headers)
     head = part_head(_BOUNDARY, DICOM_XML)
-    parts = b"".join(head + write(item, keyword) + PART_END for item in shown)
+    parts = b"".join(head + write(item, keyword_for_key) + PART_END for item in shown)
     return Response(
         parts + closing(_BOUNDARY),
         media_type=f'{MULTIPART}; type="{DICOM_XML}"; boundary={_BOUNDARY}',
         headers=headers,
     )
-
-
-def keyword(tag: str) -> str:
-    """The keyword of a tag; empty if it has none."""
-    return keyword_for_tag(int(tag, 16))
 
 
 def _shown(item: DicomJson, asked: Search, base: str) -> DicomJson:

@@ -110,7 +110,13 @@ def accepted(request: Request) -> list[MediaType]:
 
 def base_url(request: Request, prefix: str, public_url: str) -> str:
     """The base URL of the service, as configured or as the client wrote it."""
-    return public_url.rstrip("/") or f"{str(request.base_url).rstrip('/')}{prefix}"
+    if public_url:
+        return public_url.rstrip("/")
+    url = request.base_url
+    server = request.scope.get("server") or ("", None)
+    if url.port is None and url.hostname == server[0] and server[1] not in (None, 80, 443):
+        url = url.replace(port=server[1])  # dicomweb-client 0.61 leaves the port out of Host
+    return f"{str(url).rstrip('/')}{prefix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

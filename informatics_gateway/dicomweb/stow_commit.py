@@ -60,6 +60,7 @@ class Committer:
 
     def stage(self) -> StagedObject | None:
         """Where the bytes of one instance or of bulk data go; None if there is no room."""
+        self._submit_last()
         try:
             return self._intake.stage()
         except StoreError as error:
@@ -72,7 +73,6 @@ class Committer:
 
     def commit(self, staged: StagedObject) -> None:
         """Commit an instance whose bytes are complete, soon."""
-        self._submit_last()
         self._last = staged  # the last of a request needs no other thread, and most requests have one
 
     def fail(self, code: RefusalCode, sop_class_uid: str = "", sop_instance_uid: str = "") -> None:

@@ -24,6 +24,7 @@ from informatics_gateway.dicomweb.media import (
     parse_accept,
     parse_media_type,
 )
+from informatics_gateway.dicomweb.retrieval import base_url
 from informatics_gateway.dicomweb.stow_answer import StoreAnswer, answer_type, encoded
 from informatics_gateway.dicomweb.stow_commit import Committer
 from informatics_gateway.dicomweb.stow_parts import BodyReader, InstanceTaker, MetadataTaker, PartTaker
@@ -66,8 +67,7 @@ def router(
     door = _Door(intake, executor, max_part_bytes=max_part_bytes, max_parts=max_parts, idle_s=idle_s)
 
     async def store(request: Request, study: str) -> Response:
-        base = public_url.rstrip("/") or f"{str(request.base_url).rstrip('/')}{prefix}"
-        return await door.store(request, study, f"{base}/studies")
+        return await door.store(request, study, f"{base_url(request, prefix, public_url)}/studies")
 
     @routes.post("/studies")
     async def store_instances(request: Request) -> Response:
