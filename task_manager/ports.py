@@ -16,7 +16,7 @@ from typing import Protocol
 
 from profiles.dicom_json import DicomJson
 from profiles.order import MessageKey, Order
-from profiles.patient import IdentityChange, PriorReport
+from profiles.patient import IdentityChange, PatientIdentity, PriorReport
 from profiles.sole.events import OperationalEvent
 from task_manager.actor import Actor
 from task_manager.notices import Channel
@@ -254,7 +254,11 @@ class InstanceArchive(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """Result objects for one destination, in the order to be sent (root SR last)."""
+    """Result objects for one destination, in the order to be sent (root SR last).
+
+    `patient` is who they are of by now, where that was told after the images were made; None leaves it to the
+    objects, whose bytes never change.
+    """
 
     destination: str
     workitem_uid: str
@@ -262,6 +266,7 @@ class Shipment:
     instances: tuple[Instance, ...]
     paths: tuple[Path, ...]
     order: Order | None
+    patient: PatientIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,9 +176,16 @@ def identified(connection: Connection, study: Study) -> Study:
 
 
 def _identified(connection: Connection, attributes: DicomJson) -> DicomJson:
-    patient_id, issuer = text(attributes, "PatientID"), text(attributes, "IssuerOfPatientID")
-    current = current_identity(connection, patient_id, issuer) if patient_id else None
+    current = patient_of(connection, attributes)
     return attributes if current is None else merged([attributes, demographics(current, attributes)])
+
+
+def patient_of(connection: Connection, attributes: DicomJson) -> PatientIdentity | None:
+    """The patient of a data set as told last; None if nothing was told."""
+    patient_id = text(attributes, "PatientID")
+    if not patient_id:
+        return None
+    return current_identity(connection, patient_id, text(attributes, "IssuerOfPatientID"))
 
 
 def demographics(identity: PatientIdentity, attributes: DicomJson) -> DicomJson:

@@ -12,11 +12,12 @@ from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.patient import IdentityChange, IdentityKind, PatientIdentity, PriorReport
 from profiles.sole.events import EventType
+from task_manager.outbox import delivery_lane
 from task_manager.outcome import Accepted, Refused, WarningCode
 from task_manager.store import identities, orders, prior_reports
 from task_manager.story import StudyStory
 from tests.instances import STUDY, ct
-from tests.service import PERFORMER, TestBed
+from tests.service import PERFORMER, QUIET, TestBed
 from tests.unit.task_manager.steps import KEY, LOCK, ORDER, RIS, complete, order, run_to_completed, workitem
 
 NEW = PatientIdentity(patient_id="P1", name="Roe^Jane=山田^花", birth_date="19710203", sex="O")
@@ -96,6 +97,18 @@ def test_final_work_stays_as_it_is(bed: TestBed) -> None:
     tell(bed, MERGE)
     assert workitem(bed).uid == uid
     assert patient(attributes(bed)) == before
+
+
+def test_results_are_delivered_for_the_survivor(bed: TestBed) -> None:
+    uid = run_to_completed(bed)
+    job = bed.service.claim_job(delivery_lane("emr"), worker="W", lease=QUIET)
+    assert job is not None
+    assert job.workitem_uid == uid
+    assert bed.service.shipment(job, "emr").patient is None
+    tell(bed, MERGE)
+    survivor = bed.service.shipment(job, "emr").patient
+    assert survivor is not None
+    assert (survivor.patient_id, survivor.issuer, survivor.name) == ("P9", "HOSP", "Doe^Ann")
 
 
 def test_a_merge_moves_open_orders_and_studies(bed: TestBed) -> None:
