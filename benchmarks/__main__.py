@@ -111,10 +111,9 @@ def _measure_studies(
     copies = itertools.count(1)
     with run_orthanc(settings=_ORTHANC_SETTINGS) as orthanc:
         facts["peers"].update(describe_peers(orthanc))
-        stage("measuring what is stored and retrieved by DICOMweb")
-        web = measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
         if given.only == "dicomweb":
-            return web
+            stage("measuring what is stored and retrieved by DICOMweb")
+            return measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
         stage("measuring in process")
         figures = measure_inside(study.write(folder / "inside"), runs=given.runs)
         stage("measuring what is received by C-STORE")
@@ -123,6 +122,8 @@ def _measure_studies(
         flow = measure_flow(
             study, copies, orthanc, folder, runs=given.runs, quiet_period_s=given.quiet_period
         )
+        stage("measuring what is stored and retrieved by DICOMweb")
+        web = measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
     return [*flow, *received, *web, *figures]
 
 
