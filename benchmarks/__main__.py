@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.dicomweb import measure_dicomweb
 from benchmarks.fast_sender import SendingError
 from benchmarks.figures import Figure
 from benchmarks.flow import measure_flow
@@ -89,7 +90,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
         _note(f"[{time.monotonic() - start:5.0f} s] {text}")
 
     figures: list[Figure] = []
-    if given.only in (None, "studies"):
+    if given.only in (None, "studies", "dicomweb"):
         figures += _measure_studies(given, folder, facts, stage)
     if given.only in (None, "worklist"):
         stage("measuring the worklist on SQLite and PostgreSQL")
@@ -107,18 +108,23 @@ def _measure_studies(
     study = make_study(given.slices, given.size)
     facts["quiet_period_s"] = given.quiet_period
     facts["study"] = {"slices": given.slices, "size": given.size, "megabytes": round(study.size / 1e6, 1)}
-    stage("measuring in process")
-    figures = measure_inside(study.write(folder / "inside"), runs=given.runs)
     copies = itertools.count(1)
     with run_orthanc(settings=_ORTHANC_SETTINGS) as orthanc:
         facts["peers"].update(describe_peers(orthanc))
+        if given.only == "dicomweb":
+            stage("measuring what is stored and retrieved by DICOMweb")
+            return measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
+        stage("measuring in process")
+        figures = measure_inside(study.write(folder / "inside"), runs=given.runs)
         stage("measuring what is received by C-STORE")
         received = measure_receiving(study, copies, orthanc, folder, runs=given.runs)
         stage("measuring studies from door to door")
         flow = measure_flow(
             study, copies, orthanc, folder, runs=given.runs, quiet_period_s=given.quiet_period
         )
-    return [*flow, *received, *figures]
+        stage("measuring what is stored and retrieved by DICOMweb")
+        web = measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
+    return [*flow, *received, *web, *figures]
 
 
 def _command(given: argparse.Namespace) -> str:
@@ -135,7 +141,7 @@ def _command(given: argparse.Namespace) -> str:
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few small images, one run: only to try it out")
-    parser.add_argument("--only", choices=("studies", "worklist"), help="measure this part alone")
+    parser.add_argument("--only", choices=("studies", "dicomweb", "worklist"), help="measure this part alone")
     parser.add_argument("--slices", type=_positive, help="images of the phantom (200; quick 32)")
     parser.add_argument("--size", type=_positive, help="rows and columns (512; quick 128)")
     parser.add_argument("--runs", type=_positive, help="repetitions of everything (3; quick 1)")

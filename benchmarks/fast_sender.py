@@ -140,6 +140,8 @@ class _Sender:
             if not piece:
                 raise SendingError("the receiver closed the connection")
             received += piece
+            # a receiver that answers in two writes waits for us to acknowledge the first
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return bytes(received)
 
 

@@ -26,7 +26,7 @@ from profiles.air.model import AlgorithmIdentity, Analysis, Measurement, Region,
 from profiles.air.seg import encode_segmentation
 from profiles.air.sr import encode_report
 from task_manager.outcome import Refused
-from task_manager.rules.evaluate import evaluate
+from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.parse import load_rules
 from task_manager.study.assembly import study_attributes
 from task_manager.study.header import read_header
@@ -66,11 +66,12 @@ def _rules(path: Path, runs: int) -> Figure:
     rules = load_rules(
         Path(str(files("informatics_gateway") / "defaults" / "rules")), apps=list(catalog()), destinations=[]
     )
+    evaluator = Evaluator(rules)
     study = _study(header)
     stored = [orjson.dumps(series.attributes) for series in study.series]
     return _figure(
         "rules, one study of ten series",
-        lambda: [evaluate(rules, study, None) for _ in range(_EVALUATIONS)],
+        lambda: [evaluator.explain(study, None) for _ in range(_EVALUATIONS)],
         "parsing its stored headers",
         lambda: [[orjson.loads(text) for text in stored] for _ in range(_EVALUATIONS)],
         runs,

@@ -26,6 +26,10 @@ workitems_app = typer.Typer(
     help="List, show, create, cancel and watch the workitems of any UPS-RS server.", no_args_is_help=True
 )
 app.add_typer(workitems_app, name="workitems")
+rules_app = typer.Typer(
+    help="Try rules on files, replay them over past studies, train a series classifier.", no_args_is_help=True
+)
+app.add_typer(rules_app, name="rules")
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for database, objects and work.")]
 Config = Annotated[
@@ -126,6 +130,61 @@ def migrate_command(data: Data = _DATA, config: Config = None) -> None:
     from informatics_gateway.commands import migrate
 
     migrate.migrate(data, config)
+
+
+@rules_app.command("try")
+def try_rules_command(
+    rules: Annotated[Path, typer.Argument(help="File of rules, or folder of such.")],
+    study: Annotated[Path, typer.Argument(help="DICOM file, or folder of such.")],
+    order: Annotated[Path | None, typer.Option(help="File with an HL7 order to join.")] = None,
+    calling: Annotated[str, typer.Option(help="Calling AE title it would come from.")] = "",
+    called: Annotated[str, typer.Option(help="Called AE title it would come to.")] = "AIRWAY",
+    at: Annotated[str, typer.Option(help="Time of arrival, for time windows; now without it.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanations as JSON.")] = False,
+) -> None:
+    """Tell what rules would make of files: a dry run that keeps nothing."""
+    from informatics_gateway.commands import rules as command
+
+    command.try_rules(rules, study, order=order, calling=calling, called=called, at=at, as_json=as_json)
+
+
+@rules_app.command("replay")
+def replay_rules_command(
+    since: Annotated[str, typer.Option(help="Date or time from which studies arrived.")],
+    rules: Annotated[
+        Path | None, typer.Option(help="File or folder of changed rules; the configured ones without it.")
+    ] = None,
+    data: Data = _DATA,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every study as JSON.")] = False,
+) -> None:
+    """Tell which past studies a changed rule set would treat differently; changes nothing."""
+    from informatics_gateway.commands import rules as command
+
+    command.replay_rules(rules, since, data, config, as_json=as_json)
+
+
+@rules_app.command("train")
+def train_command(
+    table: Annotated[Path, typer.Argument(help="CSV of headers with a column 'label'.")],
+    output: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+) -> None:
+    """Train a series classifier from labelled headers and tell how well it does."""
+    from informatics_gateway.commands import rules as command
+
+    command.train_classifier(table, output)
+
+
+@rules_app.command("headers")
+def headers_command(
+    study: Annotated[Path, typer.Argument(help="Folder with DICOM files.")],
+    output: Annotated[Path, typer.Argument(help="CSV file to write.")],
+    column: Annotated[list[str] | None, typer.Option(help="Attribute to write; may repeat.")] = None,
+) -> None:
+    """Write a table of series for a person to label, the input of `rules train`."""
+    from informatics_gateway.commands import rules as command
+
+    command.write_headers(study, output, tuple(column or ()))
 
 
 @workitems_app.command("list")

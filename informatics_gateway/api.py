@@ -20,6 +20,7 @@ from task_manager.actor import Actor
 from task_manager.attention import ForAPerson
 from task_manager.errors import StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
+from task_manager.patient_story import ToldStory
 from task_manager.rules.explain import to_json
 from task_manager.service import Service
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, workitem_status
@@ -166,6 +167,7 @@ def story_json(story: StudyStory) -> dict[str, Any]:
             "status": story.order.status,
             "received_at": _iso(story.order.received_at),
         },
+        "told": told_json(story.told),
         "explanations": [
             {"revision": revision, "rule_set_version": version, **orjson.loads(to_json(explanation))}
             for revision, version, explanation in story.explanations
@@ -182,6 +184,49 @@ def story_json(story: StudyStory) -> dict[str, Any]:
                 "workitem_uid": event.workitem_uid,
             }
             for event in story.events
+        ],
+    }
+
+
+def told_json(told: ToldStory) -> dict[str, Any]:
+    """What other systems told of order and patient as plain JSON values; times in ISO 8601."""
+    return {
+        "orders": [
+            {
+                "control": change.control,
+                "status": change.order_status,
+                "changed": change.fields.split(",") if change.fields else [],
+                "effect": change.effect,
+                "sender": change.sender,
+                "control_id": change.control_id,
+                "at": _iso(change.changed_at),
+            }
+            for change in told.orders
+        ],
+        "identities": [
+            {
+                "kind": record.kind,
+                "patient_id": record.patient_id,
+                "issuer": record.issuer,
+                "former_id": record.former_id,
+                "former_issuer": record.former_issuer,
+                "changed": record.fields.split(",") if record.fields else [],
+                "sender": record.sender,
+                "control_id": record.control_id,
+                "at": _iso(record.changed_at),
+            }
+            for record in told.identities
+        ],
+        "priors": [
+            {
+                "report_number": prior.report_number,
+                "accession_number": prior.accession_number,
+                "description": prior.description,
+                "status": prior.status,
+                "observed_at": _iso(prior.observed_at),
+                "received_at": _iso(prior.received_at),
+            }
+            for prior in told.priors
         ],
     }
 

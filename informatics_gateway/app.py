@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
 import orjson
 from fastapi import FastAPI
@@ -27,12 +26,23 @@ from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.destinations import make_deliverers, make_sinks
-from informatics_gateway.dicomweb import event_channel, qido_rs, stow_rs, ups_rs, wado_rs
+from informatics_gateway.dicom_settings import door_admission, door_tls
+from informatics_gateway.dicomweb import (
+    event_channel,
+    qido_rs,
+    stow_rs,
+    studies_options,
+    ups_rs,
+    wado_rs,
+)
+from informatics_gateway.dimse.commitment_scp import CommitmentProvider
+from informatics_gateway.dimse.commitment_spool import CommitmentSpool
 from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
-from informatics_gateway.hl7.server import Hl7Server
-from informatics_gateway.http_server import HttpServer, answer_store_failures
+from informatics_gateway.hl7.server import DRAIN_S, Hl7Server
+from informatics_gateway.hl7_door import limits_of, mllp_tls_context, reading_of
+from informatics_gateway.http_server import HttpServer, answer_store_failures, let_pages_ask
 from informatics_gateway.local_performer import LocalPerformer
 from informatics_gateway.performers import (
     dispatch_settings,
@@ -48,7 +58,6 @@ from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
 from informatics_gateway.websocket_watchers import WebSocketChannel
 from profiles.faults import Fault
-from profiles.hl7.order import OrderOptions
 from task_manager.dispatch.model import LeaseLimits, WorkitemTemplate
 from task_manager.errors import ConfigurationError
 from task_manager.scheduling import AppOffer
@@ -191,18 +200,23 @@ class Application:
         worklist = ups_rs.router(service.worklist, service.subscriptions, public_url=self._public_base())
         web = FastAPI(title="Airway", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
         answer_store_failures(web)
+        let_pages_ask(web, gateway.http.cors_origins)
         channel = WebSocketChannel(service.journal)
         for routes in (
             worklist,
             event_channel.router(channel),
-            stow_rs.router(service.intake),
-            wado_rs.router(service.archive),
-            qido_rs.router(service.archive),
+            stow_rs.router(service.intake, public_url=self._public_base()),
+            wado_rs.router(service.archive, public_url=self._public_base()),
+            qido_rs.router(service.archive, public_url=self._public_base()),
+            studies_options.router(public_url=self._public_base()),
             api.router(service, lambda: self._ready),
         ):
             web.include_router(routes)
+        doors = (
+            [] if gateway.http.cors_origins else [worklist]
+        )  # what pages ask passes the application's layers
         self._http = _bound(
-            "gateway.http", lambda: HttpServer(web, gateway.http.host, gateway.http.port, doors=[worklist])
+            "gateway.http", lambda: HttpServer(web, gateway.http.host, gateway.http.port, doors=doors)
         )
         http = self._http
         http.start()
@@ -212,13 +226,31 @@ class Application:
             ae_title=gateway.dicom.ae_title,
             host=gateway.dicom.host,
             port=gateway.dicom.port,
+            admission=door_admission(gateway.dicom),
+            extra_sop_classes=gateway.dicom.sop_classes,
+            max_associations=gateway.dicom.most_associations,
+            network_timeout_s=gateway.dicom.silence_s,
+            tls=door_tls(gateway.dicom),
             worklist=service.worklist,
             subscriptions=service.subscriptions,
             availability=service.availability,
+            commitment=CommitmentProvider(
+                service.archive,
+                CommitmentSpool(self._data / "commitments"),
+                peer_addresses(self._settings),
+                clock=utc_now,
+            ),
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
-        hl7 = Hl7Server(service.intake, gateway.hl7.host, gateway.hl7.port, self._order_options())
+        hl7 = Hl7Server(
+            service.intake,
+            gateway.hl7.host,
+            gateway.hl7.port,
+            reading_of(gateway.hl7, self._settings.time_zone),
+            limits=limits_of(gateway.hl7, drain_timeout_s=DRAIN_S),
+            tls=mllp_tls_context(gateway.hl7.tls),
+        )
         _bound("gateway.hl7", hl7.start)
         self._closing.callback(hl7.stop)
         self._start_watching(service, channel)
@@ -245,15 +277,6 @@ class Application:
         listener = ReportListener(service.database, hub.wake)
         listener.start()
         self._closing.callback(listener.stop)
-
-    def _order_options(self) -> OrderOptions:
-        door = self._settings.gateway.hl7
-        zone = ZoneInfo(self._settings.time_zone) if self._settings.time_zone else UTC
-        return OrderOptions(
-            routine_priority=door.routine_priority,
-            patient_id_authority=door.patient_id_authority,
-            time_zone=zone,
-        )
 
     def _start_worker(self, service: Service) -> None:
         deliverers = make_deliverers(self._settings, utc_now)

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from informatics_gateway.dicom_settings import DicomTls
+from informatics_gateway.hl7_settings import Hl7Tls
 from informatics_gateway.settings import Role, Settings, is_loopback
 from profiles.faults import Fault
 from task_manager.errors import ConfigurationError
@@ -97,12 +99,14 @@ def database_url(settings: Settings, data: Path) -> str:
 
 def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
     faults: list[Fault] = []
-    for door, host in (
-        ("gateway.http.host", settings.gateway.http.host),
-        ("gateway.dicom.host", settings.gateway.dicom.host),
-        ("gateway.hl7.host", settings.gateway.hl7.host),
+    gateway = settings.gateway
+    for door, host, guarded in (
+        ("gateway.http.host", gateway.http.host, False),
+        ("gateway.dicom.host", gateway.dicom.host, is_guarded(gateway.dicom.tls)),
+        ("gateway.hl7.host", gateway.hl7.host, is_guarded(gateway.hl7.tls)),
     ):
-        faults.extend(unsafe_address(f"{config} {door}", host))
+        if not guarded:
+            faults.extend(unsafe_address(f"{config} {door}", host))
     for what, names in (
         ("destinations", [destination.name for destination in settings.destinations]),
         ("events", [sink.name for sink in settings.events]),
@@ -120,6 +124,11 @@ def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
     ):
         faults.append(Fault(f"{config} performer.manager_url", "needed where the gateway is another process"))
     return faults
+
+
+def is_guarded(tls: Hl7Tls | DicomTls | None) -> bool:
+    """Whether only senders with a certificate of ours to trust may connect."""
+    return tls is not None and tls.client_ca_file is not None
 
 
 def unsafe_address(path: str, host: str) -> list[Fault]:

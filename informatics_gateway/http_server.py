@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 
 from informatics_gateway.dicomweb.event_channel import MOST_INCOMING_BYTES
@@ -37,6 +38,18 @@ def answer_store_failures(app: FastAPI) -> None:
         )
         text = "the store does not answer; try again later"
         return Response(text, status_code=503, media_type="text/plain", headers={"Retry-After": "10"})
+
+
+def let_pages_ask(app: FastAPI, origins: Sequence[str]) -> None:
+    """Answer pages of other origins, such as a web viewer's (CORS); nobody's if `origins` is empty."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Warning", "Location", "Content-Location", "ETag"],
+        )
 
 
 async def _answer(doors: tuple[Door, ...], app: FastAPI, scope: Any, receive: Any, send: Any) -> None:

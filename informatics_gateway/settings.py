@@ -11,32 +11,17 @@ from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from profiles.order import Priority
+from informatics_gateway.dicom_settings import DicomDoor
+from informatics_gateway.hl7_settings import Hl7Door
+from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-AeTitle = Annotated[
-    str, Field(pattern=r"^[\x21-\x5B\x5D-\x7E]([\x20-\x5B\x5D-\x7E]{0,14}[\x21-\x5B\x5D-\x7E])?$")
-]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-
-
-def _known_zone(name: str) -> str:
-    if name and name not in available_timezones():
-        raise ValueError("is not a time zone of the IANA database, such as Europe/Berlin")
-    return name
-
-
-ZoneName = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Role(StrEnum):
@@ -67,30 +52,8 @@ class HttpDoor(_Part):
     """0 takes any free one."""
     public_url: str = ""
     """How performers reach this door; empty derives it from host and port."""
-
-
-class DicomDoor(_Part):
-    """Where DICOM listens."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; loopback only."""
-    port: Port = 11112
-    """0 takes any free one."""
-    ae_title: AeTitle = "AIRWAY"
-    """What we are called, and call ourselves."""
-
-
-class Hl7Door(_Part):
-    """Where MLLP listens."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; loopback only."""
-    port: Port = 2575
-    """0 takes any free one."""
-    routine_priority: Priority = Priority.MEDIUM
-    """What HL7 priority R becomes (PS3.3 C.30.2 by the letter: LOW)."""
-    patient_id_authority: str = ""
-    """Assigning authority whose patient id is taken where PID-3 repeats; empty takes the first."""
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = ()
+    """Origins whose pages may ask, such as a web viewer's `https://viewer.example`; `*` means any."""
 
 
 class GatewaySettings(_Part):

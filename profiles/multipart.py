@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 PART_END = b"\r\n"
-MAX_BOUNDARY_LENGTH = 70
+MAX_BOUNDARY_LENGTH = 128
+"""RFC 2046 5.1.1 allows 70; the DICOMweb plug-in of Orthanc 1.10 sends 73."""
+
 MAX_HEADER_BYTES = 16 * 1024
 MAX_PREAMBLE_BYTES = 16 * 1024
 

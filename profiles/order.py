@@ -6,6 +6,7 @@ What an order control asks for is decided here, once, by :func:`action_of`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -118,6 +119,14 @@ class Priority(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierExamination:
+    """What was examined before, and the day of it (DICOM DA; empty if unknown)."""
+
+    procedure: Code | None
+    date: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One order (ORC/OBR group of HL7 v2, or a ServiceRequest).
 
@@ -136,6 +145,8 @@ class Order:
         Z segments of the order, as sent.
     cleared
         Fields the sender deletes (``""``): what was known of them goes.
+    earlier
+        What is known of earlier examinations of the patient; put in when the order is read, never kept.
     """
 
     control: OrderControl
@@ -170,6 +181,7 @@ class Order:
     details: tuple[tuple[str, str], ...] = ()
     extra_segments: tuple[str, ...] = ()
     cleared: tuple[str, ...] = ()
+    earlier: tuple[EarlierExamination, ...] = ()
 
     @property
     def action(self) -> OrderAction:
@@ -177,8 +189,18 @@ class Order:
         return action_of(self.control, self.order_status)
 
 
-_NO_CONTENT = frozenset({"control", "order_status", "cleared", "extra_segments"})
+_NO_CONTENT = frozenset({"control", "order_status", "cleared", "extra_segments", "earlier"})
 _CONTENT = tuple(field.name for field in fields(Order) if field.name not in _NO_CONTENT)
+
+
+def order_digest(order: Order | None) -> str:
+    """What tells whether an order asks for the same as before; empty without an order.
+
+    How far the order has come is no part of it.
+    """
+    if order is None:
+        return ""
+    return hashlib.sha256(repr([getattr(order, name) for name in _CONTENT]).encode()).hexdigest()
 
 
 def changed_fields(before: Order, after: Order) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def _inner_models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _section(model: type[BaseModel], key: str) -> str:
-    notes = _notes(settings, model.__name__)
+    notes = _notes(sys.modules[model.__module__], model.__name__)
     kinds = [field for name, field in model.model_fields.items() if name == "kind"]
     kind = f" (kind `{get_args(kinds[0].annotation)[0]}`)" if kinds else ""
     lines = [f"## {f'`{key}`' if key else 'Top level'}{kind}", "", inspect.getdoc(model) or "", ""]

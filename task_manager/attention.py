@@ -13,7 +13,7 @@ from profiles.faults import Fault
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.dispatch.replacement import Replacement
-from task_manager.outbox import delivery_lane, event_lane, push_lane
+from task_manager.outbox import REVIEW_LANE, delivery_lane, event_lane, push_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import attention, subtasks
 from task_manager.store.attention import HeldJob, WaitingWorkitem
@@ -141,6 +141,7 @@ def configured_lanes(
     """Every lane that somebody works on, from the names in the configuration."""
     return frozenset(
         (
+            REVIEW_LANE,
             *(delivery_lane(name) for name in destinations),
             *(event_lane(name) for name in event_sinks),
             *(push_lane(name) for name in push_performers),

@@ -27,6 +27,7 @@ class JobKind(StrEnum):
     DELIVER = "deliver"
     TELL = "tell"
     PUSH = "push"
+    REVIEW = "review"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,10 @@ class RetryPolicy:
         doublings = min(max(attempts - 1, 0), 20)
         pause: timedelta = self.first * (1 << doublings)
         return now + min(pause, self.most)
+
+
+REVIEW_LANE = "review"
+"""Rules that wait for a person before anything runs."""
 
 
 def delivery_lane(destination: str) -> str:

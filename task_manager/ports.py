@@ -7,7 +7,7 @@ object store; the worker calls deliverers. All are synchronous: HTTP handlers ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,7 @@ from typing import Protocol
 
 from profiles.dicom_json import DicomJson
 from profiles.order import MessageKey, Order
+from profiles.patient import IdentityChange, PatientIdentity, PriorReport
 from profiles.sole.events import OperationalEvent
 from task_manager.actor import Actor
 from task_manager.notices import Channel
@@ -103,9 +104,36 @@ class OrderIntake(Protocol):
     """What the HL7 door needs."""
 
     def receive_order(
-        self, orders: Sequence[Order], *, key: MessageKey, raw: bytes, actor: Actor
+        self,
+        received: Sequence[Order],
+        *,
+        key: MessageKey,
+        raw: bytes,
+        actor: Actor,
+        accept_unknown: bool = False,
     ) -> Accepted | Refused:
-        """Commit all orders of one message, or none. The same `key` again is Accepted with DUPLICATE."""
+        """Commit all orders of one message, or none. The same `key` again is Accepted with DUPLICATE.
+
+        `accept_unknown` lets a change of an unknown order make it, and a cancel of one be no fault.
+        """
+
+
+class ContextIntake(Protocol):
+    """What the HL7 door needs beside orders: who patients are, and reports of other examinations."""
+
+    def receive_identities(
+        self, changes: Sequence[IdentityChange], *, key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
+        """Commit all changes of one message, with what follows; repeated as orders are."""
+
+    def receive_reports(
+        self, reports: Sequence[PriorReport], *, key: MessageKey, raw: bytes, actor: Actor
+    ) -> Accepted | Refused:
+        """Commit all reports of one message; repeated as orders are."""
+
+
+class MessageIntake(OrderIntake, ContextIntake, Protocol):
+    """All that the HL7 door needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,18 +241,12 @@ class AvailabilityIntake(Protocol):
 
 
 class InstanceArchive(Protocol):
-    """What QIDO-RS and WADO-RS need."""
+    """What WADO-RS needs; QIDO-RS has :class:`task_manager.study.query.Holdings`."""
 
     def find_instances(
         self, *, study_instance_uid: str = "", series_instance_uid: str = "", sop_instance_uid: str = ""
     ) -> Sequence[Instance]:
         """Stored instances, by series and instance number; all levels may be left open."""
-
-    def find_studies(self, matching: Mapping[str, str], *, offset: int, limit: int) -> Sequence[DicomJson]:
-        """Study-level QIDO answers; `matching` maps keyword to the key's text (single value or wildcard)."""
-
-    def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
-        """Series-level QIDO answers."""
 
     def open_path(self, instance: Instance) -> Path:
         """The file of `instance`."""
@@ -232,7 +254,11 @@ class InstanceArchive(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """Result objects for one destination, in the order to be sent (root SR last)."""
+    """Result objects for one destination, in the order to be sent (root SR last).
+
+    `patient` is who they are of by now, where that was told after the images were made; None leaves it to the
+    objects, whose bytes never change.
+    """
 
     destination: str
     workitem_uid: str
@@ -240,6 +266,7 @@ class Shipment:
     instances: tuple[Instance, ...]
     paths: tuple[Path, ...]
     order: Order | None
+    patient: PatientIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

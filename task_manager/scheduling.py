@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from profiles import dicom_json
 from profiles.codes import Code
-from profiles.order import Order
+from profiles.order import Order, order_digest
 from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
@@ -22,12 +22,14 @@ from task_manager.actor import WORKER
 from task_manager.dispatch.model import WorkitemTemplate
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Refused
-from task_manager.rules.evaluate import effective_priority, evaluate
-from task_manager.rules.explain import RuleExplanation, to_json
+from task_manager.rules.evaluate import Evaluator, effective_priority
+from task_manager.rules.explain import RuleExplanation, RuleVerdict, from_json, to_json
 from task_manager.rules.model import Rule, RuleSet
-from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store import identities, jobs, orders, reviews, studies, workitems
+from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Dispatch, Origin
+from task_manager.store.reviews import Review
 from task_manager.study.assembly import is_complete, patient_ids
 from task_manager.study.model import Evidence, Instance, Study, StudyState
 from task_manager.transaction import WorklistTransaction
@@ -91,6 +93,7 @@ class Scheduler:
         self._database = database
         self._worklist = worklist
         self._rules = rules
+        self._evaluator = Evaluator(rules)
         self._apps = apps
         self._destinations = tuple(destinations)
         self._sinks = tuple(sinks)
@@ -109,6 +112,17 @@ class Scheduler:
         """
         with self._database.read() as connection:
             due = studies.due_studies(connection, self._clock())
+            approved = reviews.approved_reviews(connection)
+        for review in approved:
+            try:
+                self._let_run(review)
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge of one study, as below: a person is told again
+                extra = {"action": "review.failed", "study": review.study_instance_uid, **facts_of(error)}
+                _LOG.error("review could not be carried out", extra=extra)
+                with self._database.write() as connection:
+                    reviews.hold_review(connection, review, why=f"unexpected {type(error).__name__}")
         completed = 0
         for uid in due:
             try:
@@ -135,37 +149,32 @@ class Scheduler:
 
     def _complete(self, study_instance_uid: str) -> bool:
         now = self._clock()
+        looked = self._look_ahead(study_instance_uid) if self._evaluator.is_costly else None
         with self._database.write() as connection:
             known = studies.locked_study(connection, study_instance_uid)
             evidence = is_complete(known, now) if known else None
             if known is None or evidence is None:
                 return False
+            whole = replace(known, series=studies.series_of(connection, study_instance_uid))
             study = replace(
-                known,
-                series=studies.series_of(connection, study_instance_uid),
+                identities.identified(connection, whole),
                 state=StudyState.COMPLETE,
                 revision=known.revision + 1,
                 completed_at=now,
                 deadline_at=None,
                 evidence=evidence,
             )
-            self._commit_complete(connection, study, evidence, now)
+            self._commit_complete(connection, study, evidence, now, looked)
         _LOG.info("study complete", extra={"action": "study.complete", "study": study_instance_uid})
         return True
 
     def _commit_complete(
-        self, connection: Connection, study: Study, evidence: Evidence, now: datetime
+        self, connection: Connection, study: Study, evidence: Evidence, now: datetime, looked: _Looked | None
     ) -> None:
         patient_id = dicom_json.text(study.attributes, "PatientID")
         accession_number = dicom_json.text(study.attributes, "AccessionNumber")
-        joined = orders.order_of_study(
-            connection,
-            study_instance_uid=study.study_instance_uid,
-            accession_number=accession_number,
-            patient_id=patient_id,
-            lock=True,  # who cancels it from now on finds the workitems made here
-        )
-        key, order = joined or ("", None)
+        # locked: who cancels it from now on finds the workitems made here
+        key, order = self._order_of(connection, study, lock=True) or ("", None)
         studies.put_study(
             connection,
             study,
@@ -184,9 +193,19 @@ class Scheduler:
             order_number=key,
         )
         jobs.record_event(connection, event, self._sinks, now)
-        explanations = evaluate(self._rules, study, order)
+        if looked is not None and looked.is_of(study, order):
+            explanations = looked.explanations
+        else:
+            acquisition = StoredAcquisition(connection, study.study_instance_uid)
+            explanations = self._evaluator.explain(study, order, acquisition)
         contents = [(explanation.rule, to_json(explanation)) for explanation in explanations]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
+        reviews.settle_reviews(connection, study.study_instance_uid, now)
+        for one in explanations:
+            if one.verdict is RuleVerdict.REVIEW:
+                reviews.ask_for_review(
+                    connection, study.study_instance_uid, study.revision, one.rule, why=one.review, now=now
+                )
         if not self._may_schedule(connection, study, order, accession_number, patient_id):
             return
         with self._worklist.within(connection, now) as work:
@@ -195,6 +214,78 @@ class Scheduler:
                     self._schedule(work, study, order, key, rule, explanation)
                 else:
                     self._take_back(work, study, rule)
+
+    def _look_ahead(self, study_instance_uid: str) -> _Looked | None:
+        """The rules applied before the transaction: reading all headers must not keep doors from writing."""
+        with self._database.read() as connection:
+            known = studies.whole_study(connection, study_instance_uid)
+            if known is None:
+                return None
+            study = identities.identified(connection, known)
+            joined = self._order_of(connection, study)
+            order = joined[1] if joined else None
+            acquisition = StoredAcquisition(connection, study_instance_uid)
+            return _Looked(
+                study=study, order=order, explanations=self._evaluator.explain(study, order, acquisition)
+            )
+
+    def _let_run(self, review: Review) -> None:
+        """Schedule a rule that a person let run although it has many candidates."""
+        now = self._clock()
+        uid = review.study_instance_uid
+        with self._database.write() as connection:
+            known = studies.locked_study(connection, uid)
+            current = known is not None and known.revision == review.revision
+            summary = "a person let it run" if current else "the study was looked at anew"
+            if not reviews.finish_review(connection, review, summary=summary, now=now):
+                return
+            if known is None or not current or known.state is not StudyState.COMPLETE:
+                return
+            whole = replace(known, series=studies.series_of(connection, uid))
+            study = identities.identified(connection, whole)
+            key, order = self._order_of(connection, study, lock=True) or ("", None)
+            explanations = self._evaluator.explain(
+                study, order, StoredAcquisition(connection, uid), approved=(review.rule,)
+            )
+            let = next(
+                (
+                    one
+                    for one in zip(self._rules.rules, explanations, strict=True)
+                    if one[0].name == review.rule
+                ),
+                None,
+            )
+            if let is None:
+                return
+            rule, explanation = let
+            kept = [
+                from_json(content)
+                for revision, _, content, _ in studies.explanations_of(connection, uid)
+                if revision == study.revision
+            ]
+            contents = [(one.rule, to_json(explanation if one.rule == rule.name else one)) for one in kept]
+            studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
+            if explanation.matched and self._may_schedule(
+                connection,
+                study,
+                order,
+                dicom_json.text(study.attributes, "AccessionNumber"),
+                dicom_json.text(study.attributes, "PatientID"),
+            ):
+                with self._worklist.within(connection, now) as work:
+                    self._schedule(work, study, order, key, rule, explanation)
+        _LOG.info("review decided", extra={"action": "review.decided", "study": uid, "rule": review.rule})
+
+    def _order_of(
+        self, connection: Connection, study: Study, *, lock: bool = False
+    ) -> tuple[str, Order] | None:
+        return orders.order_of_study(
+            connection,
+            study_instance_uid=study.study_instance_uid,
+            accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
+            patient_id=dicom_json.text(study.attributes, "PatientID"),
+            lock=lock,
+        )
 
     def _may_schedule(
         self,
@@ -232,22 +323,26 @@ class Scheduler:
                 "rule names an app that is not installed", extra={"action": "rule.no_app", "rule": rule.name}
             )
             return
-        instances = studies.find_instances(
-            work.connection,
-            study_instance_uid=study.study_instance_uid,
-            series_instance_uids=explanation.selected_series,
-        )
-        digest = _input_digest(app, instances)
-        order_digest = _order_digest(order)
-        if self._already_asked(work, study, rule, (digest, order_digest)):
+        instances = [
+            instance
+            for instance in studies.find_instances(
+                work.connection,
+                study_instance_uid=study.study_instance_uid,
+                series_instance_uids=explanation.selected_series,
+            )
+            if explanation.takes(instance.series_instance_uid, instance.sop_instance_uid)
+        ]
+        digest = _input_digest(app, instances, explanation.parameters)
+        asked_by = order_digest(order)
+        if self._already_asked(work, study, rule, (digest, asked_by)):
             return
-        request = self._request(study, order, rule, app, instances, work.now)
+        request = self._request(study, order, rule, app, instances, explanation.parameters, work.now)
         uid = derived_uid("workitem", study.study_instance_uid, str(study.revision), rule.name, digest)
         origin = Origin(
             rule=rule.name,
             order_key=order_key,
             input_digest=digest,
-            order_digest=order_digest,
+            order_digest=asked_by,
             destinations=rule.destinations or self._destinations,
         )
         outcome = work.create(
@@ -316,6 +411,7 @@ class Scheduler:
         rule: Rule,
         app: AppOffer,
         instances: Sequence[Instance],
+        inputs: Mapping[str, str],
         now: datetime,
     ) -> InferenceRequest:
         template = app.template
@@ -331,19 +427,33 @@ class Scheduler:
             instances=tuple(instances),
             wado_base_url=self._base_url(),
             output_stow_url=f"{self._base_url()}/studies",
-            parameters={**app.parameters, **rule.parameters},
+            parameters={**app.parameters, **rule.parameters, **inputs},
             scheduled_at=now,
             expected_at=now + template.expected if template.expected else None,
             expires_at=now + template.expires if template.expires else None,
         )
 
 
-def _input_digest(app: AppOffer, instances: Sequence[Instance]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """What rules made of a study before it was locked."""
+
+    study: Study
+    order: Order | None
+    explanations: tuple[RuleExplanation, ...]
+
+    def is_of(self, study: Study, order: Order | None) -> bool:
+        """Whether nothing that rules look at has changed since."""
+        return order == self.order and (study.attributes, study.series) == (
+            self.study.attributes,
+            self.study.series,
+        )
+
+
+def _input_digest(app: AppOffer, instances: Sequence[Instance], inputs: Mapping[str, str]) -> str:
     digest = hashlib.sha256(f"{app.name}\0{app.version}".encode())
     for uid in sorted(instance.sop_instance_uid for instance in instances):
         digest.update(uid.encode() + b"\0")
+    for name, uids in inputs.items():
+        digest.update(f"{name}\0{uids}\0".encode())
     return digest.hexdigest()
-
-
-def _order_digest(order: Order | None) -> str:
-    return hashlib.sha256(repr(order).encode()).hexdigest() if order else ""

@@ -27,7 +27,7 @@ from task_manager.outbox import Job, RetryPolicy
 from task_manager.ports import ObjectStore, Receipt, Shipment
 from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
-from task_manager.store import jobs, orders, studies, workitems
+from task_manager.store import identities, jobs, orders, studies, workitems
 from task_manager.store.database import Database
 from task_manager.store.journal import StoredJournal
 from task_manager.story import StudyStory, study_story
@@ -218,6 +218,7 @@ class Service:
             destinations=settings.destinations,
             sinks=settings.event_sinks,
             base_url=base_url,
+            object_path=objects.absolute,
             clock=clock,
         )
 
@@ -307,6 +308,7 @@ class Service:
             outputs = output_sop_instance_uids(workitem.attributes)
             instances = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
             order = orders.order_by_key(connection, origin.order_key) if origin.order_key else None
+            patient = identities.patient_of(connection, instances[-1].attributes) if instances else None
         return Shipment(
             destination=destination,
             workitem_uid=workitem.uid,
@@ -314,6 +316,7 @@ class Service:
             instances=instances,
             paths=tuple(self.archive.open_path(instance) for instance in instances),
             order=order,
+            patient=patient,
         )
 
     def claim_tellings(self, lane: str, *, worker: str, lease: timedelta) -> list[Telling]:

@@ -15,8 +15,19 @@ from profiles.ups.states import ProcedureStepState
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.dispatch.leases import replaced_uids
 from task_manager.outbox import Job
+from task_manager.patient_story import ToldStory, told_story
 from task_manager.rules.explain import RuleExplanation, from_json
-from task_manager.store import jobs, leases, orders, reports, studies, subtasks, succession, workitems
+from task_manager.store import (
+    identities,
+    jobs,
+    leases,
+    orders,
+    reports,
+    studies,
+    subtasks,
+    succession,
+    workitems,
+)
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Record
 from task_manager.store.subtasks import Subtask
@@ -110,7 +121,8 @@ class WorkitemStory:
 class StudyStory:
     """One study from its order to its deliveries.
 
-    `explanations` holds (revision, rule-set version, explanation) for every rule and every revision.
+    `explanations` holds (revision, rule-set version, explanation) for every rule and every revision; `told`
+    what other systems said about the order and the patient.
     """
 
     study: Study
@@ -118,14 +130,16 @@ class StudyStory:
     explanations: tuple[tuple[int, str, RuleExplanation], ...]
     workitems: tuple[WorkitemStory, ...]
     events: tuple[OperationalEvent, ...]
+    told: ToldStory
 
 
 def study_story(database: Database, study_instance_uid: str) -> StudyStory | None:
     """The story of a study; None if it was never seen."""
     with database.read() as connection:
-        study = studies.whole_study(connection, study_instance_uid)
-        if study is None:
+        found = studies.whole_study(connection, study_instance_uid)
+        if found is None:
             return None
+        study = identities.identified(connection, found)
         accession_number = dicom_json.text(study.attributes, "AccessionNumber")
         joined = orders.order_of_study(
             connection,
@@ -135,6 +149,7 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
             revoked=True,
         )
         order = None
+        patient_id = dicom_json.text(study.attributes, "PatientID")
         if joined is not None:
             key, content = joined
             accession_number = accession_number or content.accession_number
@@ -162,6 +177,12 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
                 jobs.events_about(
                     connection, study_instance_uid=study_instance_uid, accession_number=accession_number
                 )
+            ),
+            told=told_story(
+                connection,
+                order_key=order.order_number if order else "",
+                patient_id=patient_id,
+                issuer=dicom_json.text(study.attributes, "IssuerOfPatientID"),
             ),
         )
 

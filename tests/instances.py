@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from task_manager.ports import Shipment, StagedObject
 from task_manager.store.objects import FileObjectStore
 from task_manager.study.header import read_header
 from task_manager.study.model import Instance
+from task_manager.study.query import HoldingsQuery, fits
 
 STUDY = "1.2.826.0.1.3680043.8.498.7"
 SERIES = f"{STUDY}.1"
@@ -119,9 +120,12 @@ class FolderIntake:
         if isinstance(header, Refused):
             staged.discard()
             return header
-        if announced_sop_class_uid not in ("", header.sop_class_uid):
+        if announced_sop_class_uid not in ("", header.sop_class_uid) or announced_sop_instance_uid not in (
+            "",
+            header.sop_instance_uid,
+        ):
             staged.discard()
-            return Refused(RefusalCode.SOP_CLASS_MISMATCH, (Fault("SOPClassUID", "differs"),))
+            return Refused(RefusalCode.SOP_CLASS_MISMATCH, (Fault("SOPClassUID", "or instance differs"),))
         if study_instance_uid not in ("", header.study_instance_uid):
             staged.discard()
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, (Fault("StudyInstanceUID", "differs"),))
@@ -151,25 +155,23 @@ class FolderIntake:
     def find_instances(
         self, *, study_instance_uid: str = "", series_instance_uid: str = "", sop_instance_uid: str = ""
     ) -> Sequence[Instance]:
-        return [
+        found = [
             item
             for item in self.instances
             if study_instance_uid in ("", item.study_instance_uid)
             and series_instance_uid in ("", item.series_instance_uid)
             and sop_instance_uid in ("", item.sop_instance_uid)
         ]
+        return sorted(
+            found,
+            key=lambda item: (item.series_instance_uid, item.instance_number or 0, item.sop_instance_uid),
+        )
 
-    def find_studies(self, matching: Mapping[str, str], *, offset: int, limit: int) -> Sequence[DicomJson]:
-        found = {item.study_instance_uid: item.attributes for item in self.instances}
-        kept = [item for item in found.values() if all(text(item, key) == matching[key] for key in matching)]
-        return kept[offset : offset + limit]
-
-    def find_series(self, study_instance_uid: str, matching: Mapping[str, str]) -> Sequence[DicomJson]:
-        found = {
-            item.series_instance_uid: item.attributes
-            for item in self.find_instances(study_instance_uid=study_instance_uid)
-        }
-        return [item for item in found.values() if all(text(item, key) == matching[key] for key in matching)]
+    def search(self, query: HoldingsQuery) -> Sequence[DicomJson]:
+        level = {"study": "study_instance_uid", "series": "series_instance_uid"}.get(query.level, "")
+        found = {getattr(item, level or "sop_instance_uid"): item for item in self.instances}
+        kept = [item.attributes for item in found.values() if fits(query.matching, item.attributes)]
+        return kept[query.offset : query.offset + query.limit]
 
     def open_path(self, instance: Instance) -> Path:
         return self.store.absolute(instance.path)

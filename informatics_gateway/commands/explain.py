@@ -83,6 +83,27 @@ def _study_lines(story: StudyStory) -> list[str]:
             f"  order      {order.order_number} (accession {order.accession_number or 'none'}, "
             f"{order.priority}, {order.status}) received {_at(order.received_at)}"
         )
+    return [*lines, *_told_lines(story)]
+
+
+def _told_lines(story: StudyStory) -> list[str]:
+    """What other systems told of the order and the patient, each with the time it came."""
+    lines = []
+    for change in story.told.orders:
+        status = f"/{change.order_status}" if change.order_status else ""
+        fields = f" ({change.fields.replace(',', ', ')})" if change.fields else ""
+        asked = f"{change.control}{status} by {change.sender or 'a sender'}{fields}"
+        lines.append(f"    {_at(change.changed_at)} {asked}: {change.effect}")
+    for record in story.told.identities:
+        former = f" from {record.former_id}" if record.former_id else ""
+        fields = f" ({record.fields.replace(',', ', ')})" if record.fields else ""
+        lines.append(
+            f"  patient    {_at(record.changed_at)} {record.kind}{former} to {record.patient_id}{fields} "
+            f"by {record.sender or 'a sender'}"
+        )
+    for prior in story.told.priors:
+        day = f"{prior.observed_at:%Y-%m-%d}" if prior.observed_at else "no date"
+        lines.append(f"  prior      {day} {prior.description or 'report'} ({prior.status or 'no status'})")
     return lines
 
 
@@ -97,8 +118,9 @@ def _rule_lines(story: StudyStory) -> list[str]:
 
 def _work_lines(story: StudyStory, lanes: Collection[str] | None) -> list[str]:
     if not story.workitems:
-        revoked = story.order is not None and story.order.status == "REVOKED"
-        return ["", "No workitem was created" + (": the order is revoked." if revoked else ".")]
+        why = {"REVOKED": ": the order is revoked.", "HELD": ": the order is on hold."}
+        status = story.order.status if story.order is not None else ""
+        return ["", "No workitem was created" + why.get(status, ".")]
     found = (line for workitem in story.workitems for line in _workitem_lines(workitem, lanes))
     return ["", "Workitems", *found]
 

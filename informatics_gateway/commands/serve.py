@@ -10,7 +10,7 @@ from pathlib import Path
 
 from informatics_gateway.app import Application
 from informatics_gateway.commands.console import endpoint
-from informatics_gateway.configuration import load_settings, unsafe_address
+from informatics_gateway.configuration import is_guarded, load_settings, unsafe_address
 from informatics_gateway.logs import configure_logging
 from informatics_gateway.settings import Settings
 from profiles.faults import Fault
@@ -59,7 +59,8 @@ def with_endpoints(settings: Settings, *, http: str = "", dicom: str = "", hl7: 
         except ValueError as error:
             faults.append(Fault(option, str(error)))
             continue
-        faults.extend(unsafe_address(option, host))
+        if door == "http" or not is_guarded(configured.tls):
+            faults.extend(unsafe_address(option, host))
         doors[door] = configured.model_copy(update={"host": host, "port": port})
     if faults:
         raise ConfigurationError(*faults)

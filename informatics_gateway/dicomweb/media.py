@@ -14,6 +14,7 @@ JSON = "application/json"
 DICOM_XML = "application/dicom+xml"
 MULTIPART = "multipart/related"
 MULTIPART_XML = f'{MULTIPART}; type="{DICOM_XML}"'
+OCTET_STREAM = "application/octet-stream"
 WADL = "application/vnd.sun.wadl+xml"
 
 _MAX_LENGTH = 4096
@@ -59,6 +60,12 @@ def parse_accept(text: str) -> list[MediaType]:
     if not ranges:
         return [MediaType("*/*")]
     return sorted((kind for kind in ranges if kind.quality > 0), key=lambda kind: -kind.quality)
+
+
+def requested(header: str, parameters: Sequence[str] = ()) -> list[MediaType]:
+    """What a request accepts, best first: ``accept`` query parameters, then the header (PS3.18 8.3.3.1)."""
+    asked = [kind for text in parameters[:4] for kind in parse_accept(text)]
+    return [*asked, *(parse_accept(header) if header or not asked else ())]
 
 
 def accepts_json(accept: Sequence[MediaType]) -> bool:

@@ -67,6 +67,8 @@ def _attributes(attributes: DicomJson, keyword_of: Callable[[str], str]) -> Iter
 def _content(element: DicomJson, keyword_of: Callable[[str], str]) -> Iterator[str]:
     if "InlineBinary" in element:
         yield f"<InlineBinary>{_escaped(element['InlineBinary'])}</InlineBinary>"
+    elif "BulkDataURI" in element:
+        yield f'<BulkData uri="{_escaped(element["BulkDataURI"])}"/>'
     vr = element["vr"]
     for number, value in enumerate(element.get("Value", ()), start=1):
         if vr == "SQ":

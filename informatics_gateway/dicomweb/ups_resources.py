@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from informatics_gateway.dicomweb.media import DICOM_JSON, JSON, MULTIPART_XML, WADL
+from informatics_gateway.dicomweb.media import DICOM_JSON, DICOM_XML, JSON, MULTIPART_XML, WADL
 from informatics_gateway.dicomweb.ups_query import DEFAULT_RESULTS, MAX_RESULTS
 from informatics_gateway.statuses import Operation
 
@@ -282,31 +282,54 @@ class Elsewhere:
 
 
 _INSTANCES = 'multipart/related; type="application/dicom"'
+_WITH_METADATA = 'multipart/related; type="application/dicom+json"'
+_OCTETS = 'multipart/related; type="application/octet-stream"'
+_PICTURES = ("image/jpeg", "image/png", "image/gif")
+_OF_STUDY = "/studies/{study}"
+_OF_SERIES = f"{_OF_STUDY}/series/{{series}}"
+_OF_INSTANCE = f"{_OF_SERIES}/instances/{{instance}}"
+_OF_FRAMES = f"{_OF_INSTANCE}/frames/{{frames}}"
 
 ELSEWHERE: tuple[Elsewhere, ...] = (
     Elsewhere(method="GET", path="/subscribers/{aetitle}", name="Open Notification Connection", status=101),
     *(
         Elsewhere(
-            method="POST", path=path, name="Store Instances", takes=(_INSTANCES,), answers=(DICOM_JSON,)
+            method="POST",
+            path=path,
+            name="Store Instances",
+            takes=(_INSTANCES, "application/dicom", _WITH_METADATA, MULTIPART_XML),
+            answers=(DICOM_JSON, DICOM_XML),
         )
-        for path in ("/studies", "/studies/{study}")
+        for path in ("/studies", _OF_STUDY)
     ),
     *(
-        Elsewhere(method="GET", path=path, name="Search", answers=(DICOM_JSON,))
+        Elsewhere(method="GET", path=path, name="Search", answers=(DICOM_JSON, MULTIPART_XML))
         for path in (
             "/studies",
-            "/studies/{study}/series",
-            "/studies/{study}/instances",
-            "/studies/{study}/series/{series}/instances",
+            "/series",
+            "/instances",
+            f"{_OF_STUDY}/series",
+            f"{_OF_STUDY}/instances",
+            f"{_OF_SERIES}/instances",
         )
     ),
     *(
-        Elsewhere(method="GET", path=f"{path}{suffix}", name=f"Retrieve {what}", answers=(kind,))
-        for path in (
-            "/studies/{study}",
-            "/studies/{study}/series/{series}",
-            "/studies/{study}/series/{series}/instances/{instance}",
+        Elsewhere(method="GET", path=f"{path}{suffix}", name=f"Retrieve {what}", answers=kinds)
+        for path in (_OF_STUDY, _OF_SERIES, _OF_INSTANCE)
+        for suffix, what, kinds in (
+            ("", "Instances", (_INSTANCES,)),
+            ("/metadata", "Metadata", (DICOM_JSON, MULTIPART_XML)),
+            ("/thumbnail", "Thumbnail", _PICTURES),
         )
-        for suffix, what, kind in (("", "Instances", _INSTANCES), ("/metadata", "Metadata", DICOM_JSON))
+    ),
+    *(
+        Elsewhere(method="GET", path=path, name=f"Retrieve {what}", answers=kinds)
+        for path, what, kinds in (
+            (f"{_OF_INSTANCE}/rendered", "Rendered Instance", _PICTURES),
+            (f"{_OF_INSTANCE}/bulkdata/{{where}}", "Bulk Data", (_OCTETS,)),
+            (_OF_FRAMES, "Frames", (_OCTETS,)),
+            (f"{_OF_FRAMES}/rendered", "Rendered Frame", _PICTURES),
+            (f"{_OF_FRAMES}/thumbnail", "Frame Thumbnail", _PICTURES),
+        )
     ),
 )

@@ -1,65 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WADO-RS: stored instances as their bytes are, and their headers as DICOM JSON.
+"""WADO-RS: stored instances as their bytes are or in Explicit VR Little Endian, and their metadata.
 
-Nothing is transcoded: an instance is served in the transfer syntax it came in. A request that names another
-one is answered 406; one that names none gets what is there (PS3.18 would have explicit VR little endian).
+What is accepted as it is stored is sent as it is stored, from the disk, never read into memory. Who names no
+transfer syntax gets Explicit VR Little Endian (PS3.18 8.7.3.5.2), or what is stored if that cannot be made.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from uuid import uuid4
+from dataclasses import dataclass
 
-import orjson
 from fastapi import APIRouter, Request, Response
-from starlette.responses import StreamingResponse
+from pydicom.uid import ExplicitVRLittleEndian
 
-from informatics_gateway.dicomweb.media import (
-    DICOM,
-    DICOM_JSON,
-    MULTIPART,
-    MediaType,
-    accepts_json,
-    parse_accept,
+from informatics_gateway.dicomweb import wado_frames, wado_rendered
+from informatics_gateway.dicomweb.media import DICOM, MULTIPART, MediaType, metadata_type
+from informatics_gateway.dicomweb.metadata import metadata_answer
+from informatics_gateway.dicomweb.retrieval import (
+    CHUNK_BYTES,
+    Found,
+    Part,
+    accepted,
+    answering,
+    base_url,
+    file_chunks,
+    find,
+    multipart,
+    refused,
+    single,
 )
-from profiles.multipart import PART_END, closing, part_head
-from profiles.uids import is_uid
-from task_manager.errors import StoreError
+from informatics_gateway.dicomweb.transcoding import TranscodingError, can_decode, transcoded
+from profiles.faults import Fault
 from task_manager.ports import InstanceArchive
-from task_manager.study.model import Instance
+from task_manager.study.content import UNREADABLE
+from task_manager.study.frames import locate_frames
 
 _LOG = logging.getLogger(__name__)
-_CHUNK_BYTES = 1024 * 1024
+_NATIVE = str(ExplicitVRLittleEndian)
 
 
-def router(archive: InstanceArchive, *, prefix: str = "/dicom-web") -> APIRouter:
-    """The Retrieve transaction (PS3.18 10.4) for studies, series and instances, and their metadata.
+def router(archive: InstanceArchive, *, prefix: str = "/dicom-web", public_url: str = "") -> APIRouter:
+    """The Retrieve transaction (PS3.18 10.4): studies, series, instances, metadata, frames, bulk data,
+    rendered images and thumbnails.
 
-    Answers: 200; 400 a UID in the URL is none; 404 nothing is stored under it; 406 no acceptable media type
-    or transfer syntax.
+    Answers: 200; 400 a UID, frame list or parameter in the URL is none; 404 nothing is stored under it; 406
+    no acceptable media type or transfer syntax.
+
+    Parameters
+    ----------
+    public_url
+        Base URL of the service where it is not the one that clients write, such as behind a proxy.
     """
     routes = APIRouter(prefix=prefix, tags=["WADO-RS"])
 
+    @answering
     def retrieve(request: Request, study: str, series: str = "", instance: str = "") -> Response:
-        found = _find(archive, study, series, instance)
-        if isinstance(found, Response):
-            return found
-        accept = parse_accept(request.headers.get("accept", ""))
-        if instance and _wants_single(accept) and _acceptable(found, accept, DICOM):
-            return _one(archive, found[0])
-        if not _acceptable(found, accept, MULTIPART):
-            return Response(status_code=406)
-        return _many(archive, found)
+        found = find(archive, study, series, instance)
+        wish = _wish(accepted(request), one=bool(instance))
+        plans = [_plan(one, wish) for one in found]
+        stored = [_stored(one) for one in found]  # what is lost is told before the answer begins
+        if not any(plans):
+            return single(stored[0]) if wish.single else multipart(stored, DICOM)
+        parts = (
+            _decoded_part(one, part, wish) if plan else part
+            for one, part, plan in zip(found, stored, plans, strict=True)
+        )
+        return single(next(parts)) if wish.single else multipart(parts, DICOM)
 
+    @answering
     def metadata(request: Request, study: str, series: str = "", instance: str = "") -> Response:
-        if not accepts_json(parse_accept(request.headers.get("accept", ""))):
-            return Response(status_code=406)
-        found = _find(archive, study, series, instance)
-        if isinstance(found, Response):
-            return found
-        return Response(orjson.dumps([item.attributes for item in found]), media_type=DICOM_JSON)
+        kind = metadata_type(
+            request.headers.get("accept", ""), tuple(request.query_params.getlist("accept")[:4])
+        )
+        if not kind:
+            raise refused(406, Fault("", "metadata are application/dicom+json or application/dicom+xml"))
+        found = find(archive, study, series, instance)
+        return metadata_answer(found, base_url(request, prefix, public_url), kind)
 
     of_study = "/studies/{study}"
     of_series = f"{of_study}/series/{{series}}"
@@ -89,80 +106,108 @@ def router(archive: InstanceArchive, *, prefix: str = "/dicom-web") -> APIRouter
     def instance_metadata(request: Request, study: str, series: str, instance: str) -> Response:
         return metadata(request, study, series, instance)
 
+    wado_frames.add_routes(routes, archive, of_instance)
+    wado_rendered.add_routes(routes, archive, of_study, of_series, of_instance)
     return routes
 
 
-def _find(archive: InstanceArchive, study: str, series: str, instance: str) -> Sequence[Instance] | Response:
-    if not all(is_uid(uid) for uid in (study, series, instance) if uid):
-        return Response("a UID in the URL is none", status_code=400, media_type="text/plain")
-    found = archive.find_instances(
-        study_instance_uid=study, series_instance_uid=series, sop_instance_uid=instance
-    )
-    return found or Response("nothing is stored here", status_code=404, media_type="text/plain")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What is accepted.
+
+    Attributes
+    ----------
+    syntaxes
+        Transfer syntaxes that were named; ``*`` for any.
+    unnamed
+        Whether a range named none: Explicit VR Little Endian is then wanted, any other is better than none.
+    """
+
+    single: bool
+    syntaxes: frozenset[str]
+    unnamed: bool
 
 
-def _wants_single(accept: Sequence[MediaType]) -> bool:
-    return accept[0].name == DICOM if accept else False
-
-
-def _acceptable(found: Sequence[Instance], accept: Sequence[MediaType], container: str) -> bool:
-    """Whether one of the ranges takes DICOM in `container` in the transfer syntaxes that are stored."""
-    stored = {instance.transfer_syntax_uid for instance in found}
+def _wish(accept: Sequence[MediaType], *, one: bool) -> _Wish:
+    """What the request wants; `one` if it names one instance, which may come without multipart."""
+    containers: list[str] = []
+    syntaxes: set[str] = set()
+    unnamed = False
     for kind in accept:
-        fits = kind.name in ("*/*", f"{container.partition('/')[0]}/*", container)
-        if kind.name == MULTIPART and kind.parameter("type").lower() not in ("", DICOM):
-            fits = False
-        if fits and kind.parameter("transfer-syntax") in ("", "*", *(stored if len(stored) == 1 else ())):
-            return True
-    return False
+        container = _container(kind, one=one)
+        if not container:
+            continue
+        containers.append(container)
+        if container != containers[0]:
+            continue
+        syntax = kind.parameter("transfer-syntax") or ("*" if "*" in kind.name else "")
+        if syntax:
+            syntaxes.add(syntax)
+        else:
+            unnamed = True
+    if not containers:
+        raise refused(406, Fault("", f'instances are multipart/related; type="{DICOM}"'))
+    return _Wish(single=containers[0] == DICOM, syntaxes=frozenset(syntaxes), unnamed=unnamed)
 
 
-def _one(archive: InstanceArchive, instance: Instance) -> Response:
-    try:
-        path = archive.open_path(instance)
-        size = path.stat().st_size
-    except (OSError, StoreError):
-        return _lost()
-    return StreamingResponse(
-        _chunks(path),
-        media_type=f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}",
-        headers={"Content-Length": str(size)},
+def _container(kind: MediaType, *, one: bool) -> str:
+    """In what a media range takes instances; empty if in nothing."""
+    if kind.name in (MULTIPART, "multipart/*", "*/*"):
+        return MULTIPART if kind.parameter("type").lower() in ("", DICOM) else ""
+    return DICOM if one and kind.name in (DICOM, "application/*") else ""
+
+
+def _plan(one: Found, wish: _Wish) -> bool:
+    """Whether an instance must be decoded."""
+    stored = one.instance.transfer_syntax_uid
+    if stored == _NATIVE and (wish.unnamed or _NATIVE in wish.syntaxes):
+        return False
+    if "*" in wish.syntaxes or stored in wish.syntaxes:
+        return False
+    if (wish.unnamed or _NATIVE in wish.syntaxes) and can_decode(stored):
+        return True
+    if wish.unnamed:
+        return False
+    raise refused(
+        406, Fault("", f"stored in {stored}, which is not accepted and cannot be made what is accepted")
     )
 
 
-def _many(archive: InstanceArchive, found: Sequence[Instance]) -> Response:
-    try:
-        paths = [archive.open_path(instance) for instance in found]
-        sizes = [path.stat().st_size for path in paths]
-    except (OSError, StoreError):
-        return _lost()
-    boundary = uuid4().hex
-    heads = [
-        part_head(boundary, f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}") for instance in found
-    ]
-    end = closing(boundary)
-    size = sum(map(len, heads)) + sum(sizes) + len(PART_END) * len(paths) + len(end)
-
-    def body() -> Iterator[bytes]:
-        for head, path in zip(heads, paths, strict=True):
-            yield head
-            yield from _chunks(path)
-            yield PART_END
-        yield end
-
-    return StreamingResponse(
-        body(),
-        media_type=f'{MULTIPART}; type="{DICOM}"; boundary={boundary}',
-        headers={"Content-Length": str(size)},
+def _stored(one: Found) -> Part:
+    return Part(
+        content_type=_type(one.instance.transfer_syntax_uid),
+        content=lambda: file_chunks(one.path),
+        size=one.path.stat().st_size,
     )
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
+def _decoded_part(one: Found, stored: Part, wish: _Wish) -> Part:
+    """One instance decoded; as it is stored where that fails and no transfer syntax was named."""
+    try:
+        chunks = _decoded(one)
+    except TranscodingError as error:
+        if not wish.unnamed:
+            raise refused(406, Fault("", str(error))) from error
+        return stored
+    return Part(content_type=_type(_NATIVE), content=lambda: chunks)
 
 
-def _lost() -> Response:
-    _LOG.error("a stored instance cannot be read", extra={"action": "wado.lost"})
-    return Response("a stored instance cannot be read", status_code=500, media_type="text/plain")
+def _type(transfer_syntax_uid: str) -> str:
+    return f"{DICOM}; transfer-syntax={transfer_syntax_uid}"
+
+
+def _decoded(one: Found) -> Iterator[bytes]:
+    """The file in Explicit VR Little Endian, made before the first chunk is asked for."""
+    try:
+        file = transcoded(one.path, locate_frames(one.path, one.instance.attributes))
+    except (TranscodingError, *UNREADABLE) as error:
+        extra = {"action": "wado.not_decoded", "syntax": one.instance.transfer_syntax_uid}
+        _LOG.warning("an instance cannot be decoded", extra=extra)
+        raise TranscodingError("the instance cannot be decoded") from error
+
+    def chunks() -> Iterator[bytes]:
+        with file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    return chunks()

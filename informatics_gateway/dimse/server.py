@@ -9,8 +9,7 @@ compression, all in the order of the peer. Nothing here reads a data set.
 from __future__ import annotations
 
 import logging
-import socket
-import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,16 +21,20 @@ from pynetdicom import AE, AllStoragePresentationContexts, _config, build_contex
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
+from informatics_gateway.dimse.admission import Admission, Rejection
 from informatics_gateway.dimse.availability_scp import AvailabilityProvider
+from informatics_gateway.dimse.commitment import SOP_CLASS as COMMITMENT
+from informatics_gateway.dimse.commitment_scp import CommitmentProvider
+from informatics_gateway.dimse.listener import Listener
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from informatics_gateway.dimse.prompt_socket import PromptSocket
+from informatics_gateway.dimse.receive_loop import Negotiated
 from informatics_gateway.dimse.steering import steer
 from informatics_gateway.dimse.storage_scp import StorageProvider
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
 from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, SERVICES
 from informatics_gateway.dimse.ups_scp import UpsProvider
+from task_manager.actor import Actor
 from task_manager.ports import AvailabilityIntake, InstanceIntake, Subscriptions, Worklist
 
 _LOG = logging.getLogger(__name__)
@@ -52,18 +55,22 @@ class DimseServer:
         Our AE title. Associations that call another one are rejected unless `any_called_ae_title`.
     host, port
         Address to listen on; port 0 takes any free port.
-    any_called_ae_title
-        Accept whatever AE title a peer calls.
+    admission
+        Who may have an association; anybody if it is not given.
     extra_sop_classes
         SOP classes that are stored too: private ones, or newer than the library.
     max_associations
         More at a time are rejected as transient, local limit exceeded (PS3.8 9.3.4).
     network_timeout_s
         An association that sends nothing for so long, also inside a message, is aborted.
+    tls
+        What connections are secured with; None speaks in the clear.
     worklist, subscriptions
         What the five UPS SOP classes work on; without a worklist they are not offered.
     availability
         Where Instance Availability Notifications go; without, they are not offered.
+    commitment
+        Answers storage commitment; without, it is not offered.
     """
 
     def __init__(
@@ -73,22 +80,30 @@ class DimseServer:
         ae_title: str = "AIRWAY",
         host: str = "127.0.0.1",
         port: int = 0,
-        any_called_ae_title: bool = True,
+        admission: Admission | None = None,
         extra_sop_classes: Sequence[str] = (),
         max_associations: int = 64,
         network_timeout_s: float = 60.0,
+        tls: ssl.SSLContext | None = None,
         worklist: Worklist | None = None,
         subscriptions: Subscriptions | None = None,
         availability: AvailabilityIntake | None = None,
+        commitment: CommitmentProvider | None = None,
     ) -> None:
         self.ae_title = ae_title
         self._address = (host, port)
         self._provider = StorageProvider(intake)
+        self._admission = admission or Admission()
+        self._tls = tls
+        self._timeout_s = network_timeout_s
         self._ups = UpsProvider(worklist, subscriptions) if worklist is not None else None
         self._availability = AvailabilityProvider(availability) if availability is not None else None
         self._normalized = frozenset(SERVICES if worklist is not None else ())
         if availability is not None:
             self._normalized |= {INSTANCE_AVAILABILITY}
+        self._commitment = commitment
+        if commitment is not None:
+            self._normalized |= {COMMITMENT}
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -99,11 +114,12 @@ class DimseServer:
         self._entity.maximum_associations = max_associations
         self._entity.network_timeout = network_timeout_s
         self._entity.acse_timeout = min(network_timeout_s, 30.0)
-        self._entity.require_called_aet = not any_called_ae_title
         self._entity.add_supported_context(Verification)
-        self._server: _Listener | None = None
+        self._server: Listener | None = None
         self._thread: threading.Thread | None = None
         self._ended: WeakSet[Any] = WeakSet()
+        self._admitted: WeakSet[Any] = WeakSet()
+        self._admitting = threading.Lock()
 
     @property
     def host(self) -> str:
@@ -125,26 +141,33 @@ class DimseServer:
         """
         # the library's own per-message log is of no use to operators and costs time for each PDU
         _config.LOG_HANDLER_LEVEL = "none"
-        server: _Listener = self._entity.make_server(  # type: ignore[assignment]
+        server: Listener = self._entity.make_server(  # type: ignore[assignment]
             self._address,
             evt_handlers=[
-                (evt.EVT_REQUESTED, self._offer_contexts),
+                (evt.EVT_REQUESTED, self._consider),
                 (evt.EVT_C_ECHO, _echo),
-                (evt.EVT_C_STORE, self._provider.handle),
                 (evt.EVT_N_CREATE, self._create),
+                (evt.EVT_N_ACTION, self._act),
                 *self._ups_handlers(),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_ABORTED, _log_abort),
                 (evt.EVT_PDU_SENT, self._log_own_abort),
             ],
-            server_class=_Listener,
+            server_class=Listener,
         )
+        server.provider = self._provider
+        server.negotiated = self._negotiated
+        server.admission = self._admission
+        server.tls = self._tls
+        server.timeout_s = self._timeout_s
         self._address = (self._address[0], int(server.server_address[1]))
         self._server = server
         self._thread = threading.Thread(
             target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
         )
         self._thread.start()
+        if self._commitment is not None:
+            self._commitment.start()
         _LOG.info("DICOM port open", extra={"action": "dimse.started", "port": self.port})
 
     def stop(self, grace_s: float = 5.0) -> None:
@@ -155,6 +178,8 @@ class DimseServer:
         self._server = self._thread = None
         server.shutdown()
         thread.join()
+        if self._commitment is not None:
+            self._commitment.stop()
         deadline = time.monotonic() + grace_s
         while server.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -164,16 +189,55 @@ class DimseServer:
             association.join(timeout=grace_s)
         _LOG.info("DICOM port closed", extra={"action": "dimse.stopped"})
 
-    def _offer_contexts(self, event: Any) -> None:
+    def _consider(self, event: Any) -> None:
+        """A peer asks for an association: reject it, or offer it what it may have."""
+        association = event.assoc
+        asked = association.requestor.primitive
+        calling = str(asked.calling_ae_title).strip()
+        with self._admitting:
+            rejection = self._admission.rejection(
+                called=str(asked.called_ae_title).strip(),
+                calling=calling,
+                address=str(association.requestor.address),
+                already_open=sum(
+                    one.is_alive() and str(one.requestor.primitive.calling_ae_title).strip() == calling
+                    for one in self._admitted
+                ),
+            )
+            if rejection is None:
+                self._admitted.add(association)
+        if rejection is None:
+            self._offer_contexts(association, stores=self._admission.caller(calling).stores)
+        else:
+            _reject(association, rejection)
+
+    def _negotiated(self, association: Any) -> Negotiated:
+        """What the receive loop needs to know."""
+        contexts = association.accepted_contexts
+        return Negotiated(
+            contexts={one.context_id: str(one.transfer_syntax[0]) for one in contexts},
+            storage=frozenset(
+                one.context_id for one in contexts if one.as_scp and one.abstract_syntax in self._storage
+            ),
+            largest_pdu=association.requestor.maximum_length or 0,
+            actor=Actor(
+                door="dicom",
+                name=str(association.requestor.ae_title).strip(),
+                address=str(association.requestor.address),
+                called=str(association.requestor.primitive.called_ae_title).strip(),
+            ),
+        )
+
+    def _offer_contexts(self, association: Any, *, stores: bool) -> None:
         """Before negotiation: support what this peer proposes, its first transfer syntax first.
 
         A list made for each association costs less than copying all SOP classes in all transfer syntaxes, and
         it keeps data as it comes: a peer that proposes the encoding it holds first is not asked for another.
         """
         wanted: dict[str, list[str]] = {}
-        for context in event.assoc.requestor.primitive.presentation_context_definition_list:
+        for context in association.requestor.primitive.presentation_context_definition_list:
             sop_class = str(context.abstract_syntax)
-            if sop_class in self._storage:
+            if stores and sop_class in self._storage:
                 readable = _TRANSFER_SYNTAXES
             elif sop_class in self._normalized:
                 readable = _UNCOMPRESSED
@@ -183,15 +247,14 @@ class DimseServer:
             known = readable.intersection(context.transfer_syntax).difference(syntaxes)
             syntaxes += [str(uid) for uid in context.transfer_syntax if uid in known]
         offered = [build_context(uid, syntaxes) for uid, syntaxes in wanted.items() if syntaxes]
-        event.assoc.acceptor.supported_contexts = event.assoc.acceptor.supported_contexts + offered
+        association.acceptor.supported_contexts = association.acceptor.supported_contexts + offered
         if not self._normalized.isdisjoint(wanted):
-            event.assoc.bind(evt.EVT_DIMSE_RECV, steer)
+            association.bind(evt.EVT_DIMSE_RECV, steer)
 
     def _ups_handlers(self) -> Iterator[tuple[Any, Any]]:
         if self._ups is not None:
             yield evt.EVT_N_SET, self._ups.handle_set
             yield evt.EVT_N_GET, self._ups.handle_get
-            yield evt.EVT_N_ACTION, self._ups.handle_action
             yield evt.EVT_N_EVENT_REPORT, self._ups.handle_event_report
             yield evt.EVT_C_FIND, self._ups.handle_find
 
@@ -202,6 +265,14 @@ class DimseServer:
             provider = self._availability
         assert provider is not None
         return provider.handle_create(event)
+
+    def _act(self, event: Any) -> Any:
+        """N-ACTION goes to the provider of its presentation context."""
+        if event.context.abstract_syntax == COMMITMENT:
+            assert self._commitment is not None
+            return self._commitment.handle_action(event)
+        assert self._ups is not None
+        return self._ups.handle_action(event)
 
     def _log_own_abort(self, event: Any) -> None:
         """One line per connection that is ended because of what it sent; each bit of garbage is an abort."""
@@ -214,31 +285,14 @@ class DimseServer:
         )
 
 
-class _Listener(ThreadedAssociationServer):
-    """pynetdicom's server with prompt sockets that time out inside a message too."""
-
-    request_queue_size = 128
-    daemon_threads = True
-
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        plain, address = super().get_request()
-        connection = PromptSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(self.ae.network_timeout)
-        return connection, address
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Connections that never ask for an association must not pile up threads."""
-        return len(self.active_associations) <= 2 * self.ae.maximum_associations
-
-    def shutdown(self) -> None:
-        """Stop listening; associations go on."""
-        socketserver.BaseServer.shutdown(self)
-        self.server_close()
-
-
 def _echo(event: Any) -> int:
     return 0x0000
+
+
+def _reject(association: Any, rejection: Rejection) -> None:
+    association.acse.send_reject(*rejection.value)
+    evt.trigger(association, evt.EVT_REJECTED, {})
+    association.kill()
 
 
 def _log_rejection(event: Any) -> None:

@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C-STORE SCP: a data set from an association into the intake, its bytes untouched.
 
-What pynetdicom knows of a request stops here; the intake decides, ``statuses.py`` names the answer. A receive
-loop that streams from the socket can replace `StorageProvider.handle` and call `StorageProvider.take`.
+What is known of DIMSE stops here; the intake decides, ``statuses.py`` names the answer.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-from pydicom.dataset import Dataset
 
 from informatics_gateway.dimse.part10 import file_meta
 from informatics_gateway.statuses import STATUSES
 from task_manager.actor import Actor
 from task_manager.errors import StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
-from task_manager.ports import InstanceIntake
+from task_manager.ports import InstanceIntake, StagedObject
 
 _LOG = logging.getLogger(__name__)
 _SUCCESS = 0x0000
@@ -44,6 +42,97 @@ class StoreAnswer:
     comment: str = ""
 
 
+_STORED = StoreAnswer(_SUCCESS)
+
+
+class Reception:
+    """One object on its way in: written piece by piece, then finished or abandoned.
+
+    Whatever goes wrong is an answer. From then on nothing is kept and the rest of the object only passes by.
+    """
+
+    def __init__(self, intake: InstanceIntake, request: StoreRequest) -> None:
+        self._intake = intake
+        self._request = request
+        self._staged: StagedObject | None = None
+        self._answer: StoreAnswer | None = None
+        with self._answering():
+            self._staged = intake.stage()
+            self._staged.write(
+                file_meta(
+                    sop_class_uid=request.sop_class_uid,
+                    sop_instance_uid=request.sop_instance_uid,
+                    transfer_syntax_uid=request.transfer_syntax_uid,
+                    source_ae_title=request.actor.name,
+                )
+            )
+
+    def write(self, pieces: Sequence[memoryview]) -> None:
+        """The next bytes of the data set."""
+        if self._answer is None and self._staged is not None:
+            with self._answering():
+                self._staged.write_pieces(pieces)
+
+    def refuse(self, answer: StoreAnswer) -> None:
+        """Answer so, whatever comes."""
+        self._answer = self._answer or answer
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Discard what was written."""
+        if self._staged is not None:
+            self._staged.discard()
+            self._staged = None
+
+    def finish(self) -> StoreAnswer:
+        """All is there: bring it into the intake, and return the answer to send.
+
+        References
+        ----------
+        PS3.4 B.2.3 statuses; PS3.7 9.1.1.
+        """
+        if self._answer is None and self._staged is not None:
+            with self._answering():
+                self._answer = self._receive(self._staged)
+                self._staged = None
+        return self._answer or StoreAnswer(_CANNOT_PROCESS, "processing failure")
+
+    def _receive(self, staged: StagedObject) -> StoreAnswer:
+        request = self._request
+        outcome = self._intake.receive_instance(
+            staged,
+            actor=request.actor,
+            announced_sop_class_uid=request.sop_class_uid,
+            announced_sop_instance_uid=request.sop_instance_uid,
+        )
+        if isinstance(outcome, Accepted):
+            return _STORED
+        _LOG.warning(
+            "instance refused",
+            extra={
+                "action": "cstore.refused",
+                "peer": request.actor.name,
+                "code": str(outcome.code),
+                "faults": [str(fault) for fault in outcome.faults],
+            },
+        )
+        return StoreAnswer(STATUSES[outcome.code].dimse, _comment(outcome))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        peer = self._request.actor.name
+        try:
+            yield
+        except StoreError:
+            _LOG.exception("store failed", extra={"action": "cstore.store_failed", "peer": peer})
+            self.refuse(
+                StoreAnswer(STATUSES[RefusalCode.OUT_OF_RESOURCES].dimse, "storage is out of resources")
+            )
+        except Exception:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
+            _LOG.exception("C-STORE failed", extra={"action": "cstore.failed", "peer": peer})
+            self.refuse(StoreAnswer(_CANNOT_PROCESS, "processing failure"))
+
+
 class StorageProvider:
     """Answers C-STORE requests.
 
@@ -56,84 +145,9 @@ class StorageProvider:
     def __init__(self, intake: InstanceIntake) -> None:
         self._intake = intake
 
-    def take(self, request: StoreRequest, data_set: bytes | memoryview) -> StoreAnswer:
-        """Bring one encoded data set into the intake and return the answer to send.
-
-        Whatever goes wrong is an answer; nothing is left staged unless it was committed.
-
-        References
-        ----------
-        PS3.4 B.2.3 statuses; PS3.7 9.1.1.
-        """
-        try:
-            outcome = self._receive(request, data_set)
-        except StoreError:
-            _LOG.exception(
-                "store failed", extra={"action": "cstore.store_failed", "peer": request.actor.name}
-            )
-            return StoreAnswer(STATUSES[RefusalCode.OUT_OF_RESOURCES].dimse, "storage is out of resources")
-        except Exception:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
-            _LOG.exception("C-STORE failed", extra={"action": "cstore.failed", "peer": request.actor.name})
-            return StoreAnswer(_CANNOT_PROCESS, "processing failure")
-        if isinstance(outcome, Accepted):
-            return StoreAnswer(_SUCCESS)
-        _LOG.warning(
-            "instance refused",
-            extra={
-                "action": "cstore.refused",
-                "peer": request.actor.name,
-                "code": str(outcome.code),
-                "faults": [str(fault) for fault in outcome.faults],
-            },
-        )
-        return StoreAnswer(STATUSES[outcome.code].dimse, _comment(outcome))
-
-    def _receive(self, request: StoreRequest, data_set: bytes | memoryview) -> Accepted | Refused:
-        staged = self._intake.stage()
-        try:
-            staged.write(
-                file_meta(
-                    sop_class_uid=request.sop_class_uid,
-                    sop_instance_uid=request.sop_instance_uid,
-                    transfer_syntax_uid=request.transfer_syntax_uid,
-                    source_ae_title=request.actor.name,
-                )
-            )
-            staged.write(data_set)
-            return self._intake.receive_instance(
-                staged,
-                actor=request.actor,
-                announced_sop_class_uid=request.sop_class_uid,
-                announced_sop_instance_uid=request.sop_instance_uid,
-            )
-        except BaseException:
-            staged.discard()
-            raise
-
-    def handle(self, event: Any) -> Dataset:
-        """The handler of pynetdicom's ``EVT_C_STORE``."""
-        request = event.request
-        association = event.assoc
-        encoded = request.DataSet
-        answer = self.take(
-            StoreRequest(
-                sop_class_uid=str(request.AffectedSOPClassUID or ""),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                actor=Actor(
-                    door="dicom",
-                    name=str(association.requestor.ae_title).strip(),
-                    address=str(association.requestor.address),
-                    called=str(association.requestor.primitive.called_ae_title).strip(),
-                ),
-            ),
-            encoded.getbuffer() if encoded is not None else b"",
-        )
-        status = Dataset()
-        status.Status = answer.status
-        if answer.comment:
-            status.ErrorComment = answer.comment
-        return status
+    def begin(self, request: StoreRequest) -> Reception:
+        """The object of `request` comes now."""
+        return Reception(self._intake, request)
 
 
 def _comment(refused: Refused) -> str:

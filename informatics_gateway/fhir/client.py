@@ -13,7 +13,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from profiles.air.read import REPORT_SOP_CLASSES, ReportError, read_report
 from profiles.faults import Fault
 from profiles.fhir.bundle import result_bundle
 from profiles.fhir.identifiers import FhirIdentity
+from profiles.patient import PatientIdentity
 from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
 from task_manager.ports import Receipt, Shipment
 
@@ -235,7 +236,21 @@ def shipment_bundle(shipment: Shipment, identity: FhirIdentity) -> Json:
     if not reports:
         raise FinalDeliveryError("the shipment holds no structured report")
     content = _stored_content(*reports[-1], identity.time_zone or UTC)
+    if shipment.patient is not None:
+        content = _of_patient(content, shipment.patient)
     return result_bundle(content, shipment.workitem, settings=identity)
+
+
+def _of_patient(content: ReportContent, patient: PatientIdentity) -> ReportContent:
+    """`content` for the patient its id stands for by now: results of a merged patient are the survivor's."""
+    return replace(
+        content,
+        patient_id=patient.patient_id,
+        issuer_of_patient_id=patient.issuer or content.issuer_of_patient_id,
+        patient_name=patient.name or content.patient_name,
+        patient_birth_date=patient.birth_date or content.patient_birth_date,
+        patient_sex=patient.sex or content.patient_sex,
+    )
 
 
 def _stored_content(path: Path, size: int, zone: tzinfo) -> ReportContent:

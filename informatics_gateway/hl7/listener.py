@@ -14,9 +14,9 @@ import ssl
 from dataclasses import dataclass
 
 from informatics_gateway.hl7.mllp import MAX_MESSAGE_BYTES, Frame, FrameReader, Oversize, framed
-from informatics_gateway.hl7.receiver import OrderReceiver, Reply
-from profiles.hl7.order import OrderOptions
-from task_manager.ports import OrderIntake
+from informatics_gateway.hl7.receiver import MessageReceiver, Reply
+from profiles.hl7.options import Reading
+from task_manager.ports import MessageIntake
 
 _LOG = logging.getLogger(__name__)
 _READ_BYTES = 65536
@@ -49,29 +49,31 @@ class ListenerLimits:
 
 
 class MllpListener:
-    """Takes orders over MLLP and hands them to the intake in a thread.
+    """Takes messages over MLLP and hands them to the intake in a thread.
 
     Parameters
     ----------
     intake
-        Where orders are committed; called from threads.
+        Where messages are committed; called from threads.
     host, port
         Address to listen on; port 0 means any free one.
+    reading
+        How each sender's messages are read.
     tls
         Server context for MLLP over TLS; None for plain TCP.
     """
 
     def __init__(
         self,
-        intake: OrderIntake,
+        intake: MessageIntake,
         *,
         host: str = "127.0.0.1",
         port: int = 2575,
-        options: OrderOptions | None = None,
+        reading: Reading | None = None,
         limits: ListenerLimits | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._receiver = OrderReceiver(intake, options)
+        self._receiver = MessageReceiver(intake, reading)
         self._host = host
         self._wanted_port = port
         self._limits = limits or ListenerLimits()
@@ -227,5 +229,7 @@ class MllpListener:
         if reply.message is None:
             return
         writer.write(framed(reply.message))
+        if reply.second is not None:
+            writer.write(framed(reply.second))
         async with asyncio.timeout(self._limits.message_timeout_s):
             await writer.drain()

@@ -4,33 +4,46 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 
 from informatics_gateway.hl7.listener import ListenerLimits, MllpListener
-from profiles.hl7.order import OrderOptions
-from task_manager.ports import OrderIntake
+from profiles.hl7.options import Reading
+from task_manager.ports import MessageIntake
 
 _START_S = 15.0
-_DRAIN_S = 5.0
+DRAIN_S = 5.0
+"""How long messages being processed are waited for at the end."""
 _STOP_S = 25.0
 
 
 class Hl7Server:
-    """Takes orders over MLLP until stopped.
+    """Takes messages over MLLP until stopped.
 
     Parameters
     ----------
     host, port
         Where to listen; port 0 takes any free one.
-    options
-        How this site reads orders.
+    reading
+        How each sender's messages are read.
+    limits
+        What one peer may take.
+    tls
+        Server context for MLLP over TLS; None for plain TCP.
     """
 
-    def __init__(self, intake: OrderIntake, host: str, port: int, options: OrderOptions) -> None:
+    def __init__(
+        self,
+        intake: MessageIntake,
+        host: str,
+        port: int,
+        reading: Reading,
+        *,
+        limits: ListenerLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._loop = asyncio.new_event_loop()
-        self._listener = MllpListener(
-            intake, host=host, port=port, options=options, limits=ListenerLimits(drain_timeout_s=_DRAIN_S)
-        )
+        self._listener = MllpListener(intake, host=host, port=port, reading=reading, limits=limits, tls=tls)
         self._thread = threading.Thread(target=self._run, name="hl7", daemon=True)
 
     @property

@@ -69,9 +69,9 @@ def acknowledge(
 ) -> bytes | None:
     """The acknowledgement of the message with `header`, or None if its sender wants none.
 
-    In enhanced mode the accept acknowledgement (MSH-15) is the one answer on the connection; only a sender
-    that asks for none gets the application acknowledgement of MSH-16 instead. Two answers to one message
-    would put a sender that reads one out of step.
+    In enhanced mode this is the accept acknowledgement (MSH-15), or for a sender that asks for none the
+    application acknowledgement of MSH-16. Two answers to one message would put a sender that reads one out of
+    step: who wants both is asked for with :func:`application_acknowledgement`.
 
     Parameters
     ----------
@@ -90,9 +90,43 @@ def acknowledge(
     ----------
     HL7 v2.5.1 chapter 2.9.2, 2.9.3, 2.15.5 (ERR), 2.15.8 (MSA); v2.3.1 chapter 2.24.5; tables 0008, 0155.
     """
-    wire_code = _wire_code(header, code)
-    if wire_code is None:
+    codes = _wire_codes(header, code)
+    return _answer(header, codes[0], faults, control_id, sent_at, text) if codes else None
+
+
+def application_acknowledgement(
+    header: Header,
+    code: AcknowledgementCode,
+    faults: Sequence[Hl7Fault] = (),
+    *,
+    control_id: str,
+    sent_at: datetime,
+    text: str = "",
+) -> bytes | None:
+    """The second answer of enhanced mode: the application acknowledgement that MSH-16 asks for.
+
+    None if :func:`acknowledge` was the only answer due. It asks for no acknowledgement of its own.
+
+    References
+    ----------
+    HL7 v2.5.1 chapter 2.9.3.2.
+    """
+    codes = _wire_codes(header, code)
+    if len(codes) < 2:
         return None
+    return _answer(header, codes[1], faults, control_id, sent_at, text, asks="NE")
+
+
+def _answer(
+    header: Header,
+    wire_code: str,
+    faults: Sequence[Hl7Fault],
+    control_id: str,
+    sent_at: datetime,
+    text: str,
+    *,
+    asks: str = "",
+) -> bytes:
     encoding = header.encoding
     component, separator = encoding.component, encoding.field
     version = header.version if header.version in SUPPORTED_VERSIONS else "2.5.1"
@@ -102,8 +136,8 @@ def acknowledge(
     msh += [header.sending_application, header.sending_facility]
     msh += [f"{sent_at:%Y%m%d%H%M%S%z}", "", component.join(kind), control_id]
     msh += [encoding.encoded(header.processing_id) or "P", version]
-    if header.character_set:
-        msh += [""] * 5 + [header.character_set]
+    if header.character_set or asks:
+        msh += ["", "", asks, asks, "", header.character_set]
     summary = encoding.encoded(_summary(faults) if faults else text)
     msa = ["MSA", wire_code, header.control_id] + ([summary] if summary else [])
     lines = [msh, msa, *_errors(header, version, faults[:MAX_FAULTS_TOLD])]
@@ -111,19 +145,17 @@ def acknowledge(
     return whole.encode(encoding.codec, "replace")
 
 
-def _wire_code(header: Header, code: AcknowledgementCode) -> str | None:
+def _wire_codes(header: Header, code: AcknowledgementCode) -> list[str]:
+    """MSA-1 of every answer due: the accept level before the application level."""
     if not header.enhanced:
-        return code.value
-    for wanted, prefix in (
-        (header.accept_acknowledgement, "C"),
-        (header.application_acknowledgement, "A"),
-    ):
-        success = code is AcknowledgementCode.ACCEPT
-        if wanted == "AL" or (wanted == "SU" and success) or (wanted == "ER" and not success):
-            return prefix + code.value[1]
-        if wanted not in ("", "NE", "SU", "ER"):
-            return prefix + code.value[1]
-    return None
+        return [code.value]
+    success = code is AcknowledgementCode.ACCEPT
+    due = []
+    for wanted, prefix in ((header.accept_acknowledgement, "C"), (header.application_acknowledgement, "A")):
+        refused = wanted in ("", "NE") or wanted == ("ER" if success else "SU")
+        if not refused:  # a value that is not of table 0155 is taken for AL
+            due.append(prefix + code.value[1])
+    return due
 
 
 def _summary(faults: Sequence[Hl7Fault]) -> str:

@@ -144,4 +144,4 @@ def _prepared(part: bytes, form: str) -> bytes:
     right = bytes(byte | 0x80 if 0x21 <= byte <= 0x7E else byte for byte in part)
     if form == "right":
         return right
-    return re.sub(rb"([\xa1-\xfe]{2})", rb"\x8f\1", right)
+    return re.sub(rb"[\xa1-\xfe]{2}", lambda pair: b"\x8f" + pair[0], right)

@@ -51,6 +51,8 @@ class ReadingOptions:
         read from instead: the first that holds anything counts. Of a detail all repetitions are taken.
     accept_unknown_orders
         Whether a change of an unknown order makes it, and a cancel of one is answered as done.
+    both_acknowledgements
+        Whether a sender that asks for both acknowledgements gets both on its connection, else the first.
     """
 
     routine_priority: Priority = Priority.MEDIUM
@@ -60,6 +62,7 @@ class ReadingOptions:
     processing_ids: frozenset[str] = frozenset({"P", "T", "D"})
     fields: FieldPlaces = field(default_factory=dict)
     accept_unknown_orders: bool = False
+    both_acknowledgements: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,9 @@ EVENT_NAMES: Mapping[EventType, str] = {
     EventType.PROCESSING_COMPLETED: "AutomatedProcessingComplete",
     EventType.RESULTS_STORED: "ImagesStoredInArchive",
     EventType.EXPORTED: "ExamExported",
+    EventType.PATIENT_MERGED: "PatientMerge",
+    EventType.PATIENT_RENUMBERED: "RemapHL7ID",
+    EventType.PATIENT_UPDATED: "Patient Record",
 }
 MAX_INSTANCES = 256
 MAX_DESCRIPTION = 32 * 1024
@@ -50,8 +53,9 @@ _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*(:[0-9A-Fa-f]*){
 
 
 def event_code(event_type: EventType) -> Code:
-    """EventTypeCode: the RadLex term of the event."""
-    return Code(event_type.value, "RadLex", EVENT_NAMES[event_type])
+    """EventTypeCode: the RadLex term of the event; DICOM's (PS3.16 CID 400) where RadLex has none."""
+    scheme = "RadLex" if event_type.value.startswith("RID") else "DCM"
+    return Code(event_type.value, scheme, EVENT_NAMES[event_type])
 
 
 def audit_message(
@@ -97,7 +101,11 @@ def audit_message(
     source.set("AuditSourceID", _line(source_id) or "-")
     SubElement(source, "AuditSourceTypeCode", {"csd-code": "4"})
     if event.patient_id:
-        _participant_object(root, _cx(event), _PERSON, _PATIENT_ROLE, codes.PATIENT, "Patient")
+        identifier = _cx(event.patient_id, event.issuer_of_patient_id)
+        _participant_object(root, identifier, _PERSON, _PATIENT_ROLE, codes.PATIENT, "Patient")
+    if event.former_patient_id:
+        identifier = _cx(event.former_patient_id, event.former_issuer)
+        _participant_object(root, identifier, _PERSON, _PATIENT_ROLE, codes.PATIENT, "Former Patient")
     _objects(root, event)
     return b'<?xml version="1.0" encoding="UTF-8"?>' + bytes(tostring(root, encoding="unicode").encode())
 
@@ -219,10 +227,10 @@ def _description(study: etree._Element, event: OperationalEvent) -> None:
         left -= min(left, len(sop_instance_uids))
 
 
-def _cx(event: OperationalEvent) -> str:
+def _cx(patient_id: str, issuer: str) -> str:
     """Patient id and issuer as HL7 CX: a namespace in CX.4.1, an OID in CX.4.2."""
     encoded = STANDARD_ENCODING.encoded
-    identifier, issuer = encoded(event.patient_id), encoded(event.issuer_of_patient_id)
+    identifier, issuer = encoded(patient_id), encoded(issuer)
     if not issuer:
         return identifier
     return f"{identifier}^^^&{issuer}&ISO" if is_uid(issuer) else f"{identifier}^^^{issuer}"
@@ -242,6 +250,8 @@ def _cleaned(event: OperationalEvent) -> OperationalEvent:
         machine_address=_line(event.machine_address),
         patient_id=_line(event.patient_id),
         issuer_of_patient_id=_line(event.issuer_of_patient_id),
+        former_patient_id=_line(event.former_patient_id),
+        former_issuer=_line(event.former_issuer),
         study_instance_uid=_line(event.study_instance_uid),
         accession_number=_line(event.accession_number),
         order_number=_line(event.order_number),

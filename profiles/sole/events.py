@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """RadLex code of the event; the member's name says what happened."""
+    """RadLex code of the event, or that of DICOM; the member's name says what happened."""
 
     ORDER_RECEIVED = "RID45895"
     EXAM_CANCELLED = "RID45862"
@@ -23,6 +23,9 @@ class EventType(StrEnum):
     PROCESSING_COMPLETED = "RID45833"
     RESULTS_STORED = "RID45871"
     EXPORTED = "RID45864"
+    PATIENT_MERGED = "RID45898"
+    PATIENT_RENUMBERED = "RID45922"
+    PATIENT_UPDATED = "110110"
 
 
 class Outcome(StrEnum):
@@ -50,6 +53,8 @@ class OperationalEvent:
         Inner function of that machine, such as ``lung-ct 0.1.0``.
     patient_id, issuer_of_patient_id
         Identifier only, never a name.
+    former_patient_id, former_issuer
+        The identifier the patient had before a merge or a new number.
     instances
         (SOP Class UID, SOP Instance UID) of the objects the event is about.
     """
@@ -64,6 +69,8 @@ class OperationalEvent:
     function: str = ""
     patient_id: str = ""
     issuer_of_patient_id: str = ""
+    former_patient_id: str = ""
+    former_issuer: str = ""
     study_instance_uid: str = ""
     accession_number: str = ""
     order_number: str = ""

@@ -165,6 +165,11 @@ def matches(keys: DicomJson, attributes: DicomJson) -> bool:
     return _item_matches(attributes, keys, TOP_ROWS)
 
 
+def data_set_matches(keys: DicomJson, attributes: DicomJson) -> bool:
+    """Whether the attributes of any data set, such as a study, match all `keys` (PS3.4 C.2.2.2)."""
+    return _item_matches(attributes, keys, ())
+
+
 def _item_matches(item: DicomJson, keys: DicomJson, rows: tuple[Row, ...]) -> bool:
     index = by_tag(rows)
     for key, element in keys.items():

@@ -2,8 +2,8 @@
 """How a rule names an attribute, and what is found under that name.
 
 Names: a keyword (``Modality``), a tag (``(0018,0015)``), a private tag with its creator, a path
-(``ProcedureCodeSequence[0].CodeMeaning``, without an index any item), or ``order.`` and a field of
-the order. Reading never fails: what is absent, empty or unreadable is no value.
+(``ProcedureCodeSequence[0].CodeMeaning``, without an index any item), ``order.`` and a field of
+the order, or a name of ``facts.py``. Reading never fails: what is absent, empty or unreadable is no value.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import base64
 import binascii
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from pydicom.datadict import (
@@ -27,7 +29,8 @@ from pydicom.datadict import (
 from profiles.codes import Code
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
-from task_manager.rules.model import Reference, Step
+from task_manager.rules.facts import FACT_SPACES, FACTS, LEARNED_FACTS
+from task_manager.rules.model import Learned, Reference, Step
 
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4}|[xX]{2}[0-9A-Fa-f]{2})\)?")
 _STEP = re.compile(r"([A-Za-z0-9]+|\([0-9A-Fa-f]{4},[0-9A-Fa-fxX]{4}\))(?:\[([0-9]{1,4}|\*)\])?")
@@ -43,7 +46,7 @@ class OrderField:
     """A field of the order under the name rules use, with the representation its values have."""
 
     vr: str
-    read: Callable[[Order], Value | None]
+    read: Callable[[Order], Value | Sequence[Value | None] | None]
 
 
 ORDER_FIELDS: Mapping[str, OrderField] = {
@@ -51,13 +54,19 @@ ORDER_FIELDS: Mapping[str, OrderField] = {
     "AdmissionID": OrderField("LO", lambda o: o.admission_id),
     "FillerOrderNumber": OrderField("LO", lambda o: o.filler_order_number),
     "IssuerOfPatientID": OrderField("LO", lambda o: o.issuer_of_patient_id),
+    "Comments": OrderField("LT", lambda o: o.comments),
     "Modality": OrderField("CS", lambda o: o.modality),
+    "OrderStatus": OrderField("CS", lambda o: o.order_status),
     "PatientBirthDate": OrderField("DA", lambda o: o.patient_birth_date),
     "PatientID": OrderField("LO", lambda o: o.patient_id),
     "PatientName": OrderField("PN", lambda o: o.patient_name),
     "PatientSex": OrderField("CS", lambda o: o.patient_sex),
     "PlacerOrderNumber": OrderField("LO", lambda o: o.placer_order_number),
     "Priority": OrderField("CS", lambda o: o.priority.value),
+    "PriorReportCount": OrderField("IS", lambda o: str(len(o.earlier))),
+    "PriorReportDate": OrderField("DA", lambda o: [one.date for one in o.earlier]),
+    "PriorReportProcedure": OrderField("SQ", lambda o: [one.procedure for one in o.earlier]),
+    "ProtocolCode": OrderField("SQ", lambda o: o.protocol_code),
     "Reason": OrderField("LT", lambda o: o.reason),
     "ReferringPhysicianName": OrderField("PN", lambda o: o.referring_physician_name),
     "RequestedProcedureCode": OrderField("SQ", lambda o: o.requested_procedure_code),
@@ -67,7 +76,12 @@ ORDER_FIELDS: Mapping[str, OrderField] = {
     "ScheduledAt": OrderField(
         "DT", lambda o: o.scheduled_at.strftime("%Y%m%d%H%M%S%z") if o.scheduled_at else None
     ),
+    "StationName": OrderField("SH", lambda o: o.station_name),
 }
+
+
+DETAILS = "details."
+"""What begins, after ``order.``, the name of a field that the site maps from its messages."""
 
 
 class UnknownAttributeError(ValueError):
@@ -82,16 +96,29 @@ class Seen:
     vr: str = ""
 
 
-def parse_reference(text: str, creator: str = "") -> Reference:
+_NOTHING_SEEN = Seen()
+
+
+def parse_reference(text: str, creator: str = "", learned: Learned | None = None) -> Reference:
     """The reference that `text` names, a private one in the block of `creator`.
 
     Raises
     ------
     UnknownAttributeError
-        If there is no such keyword, tag or order field, or the path cannot be followed.
+        If there is no such keyword, tag or field, no classifier where one is asked, or the path cannot be
+        followed.
     """
+    if text.partition(".")[0] in FACT_SPACES:
+        if text not in FACTS:
+            raise UnknownAttributeError(f"there is no {text[:70]!r}{suggestion(text, FACTS)}")
+        asked = learned if text in LEARNED_FACTS else None
+        if asked is None and text in LEARNED_FACTS:
+            raise UnknownAttributeError("the file names no classifier")
+        return Reference(text=text, fact=text, vr=FACTS[text].vr, learned=asked)
     if text.startswith("order."):
         name = text.removeprefix("order.")
+        if name.startswith(DETAILS) and name.removeprefix(DETAILS).isidentifier():
+            return Reference(text=text, order_field=name, vr="LO")
         if name not in ORDER_FIELDS:
             raise UnknownAttributeError(f"the order has no field {name!r}{suggestion(name, ORDER_FIELDS)}")
         return Reference(text=text, order_field=name, vr=ORDER_FIELDS[name].vr)
@@ -154,15 +181,24 @@ def suggestion(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 def order_value(order: Order | None, name: str) -> Seen:
     """The value of a field of the order; nothing without an order."""
+    if name.startswith(DETAILS):
+        wanted = name.removeprefix(DETAILS)
+        found = dict.fromkeys(value for key, value in order.details if key == wanted) if order else ()
+        return Seen(tuple(found)[:MAXIMUM_SEEN], "LO")
     field = ORDER_FIELDS[name]
-    value = field.read(order) if order is not None else None
-    if isinstance(value, str):
-        value = value.strip()
-    return Seen((value,), field.vr) if value else Seen(vr=field.vr)
+    read = field.read(order) if order is not None else None
+    several = [read] if read is None or isinstance(read, str | Code) else read
+    values = (value.strip() if isinstance(value, str) else value for value in several)
+    return Seen(tuple(dict.fromkeys(value for value in values if value)), field.vr)
 
 
 def data_set_values(attributes: DicomJson, steps: tuple[Step, ...]) -> Seen:
     """All values under a path of a data set in DICOM JSON, at most `MAXIMUM_SEEN`."""
+    if len(steps) == 1 and not steps[0].creator:  # nearly all that rules ask
+        element = attributes.get(steps[0].tag)
+        if not isinstance(element, dict):
+            return _NOTHING_SEEN
+        return Seen(tuple(islice(_values(element), MAXIMUM_SEEN)), str(element.get("vr", "")))
     found: list[Value] = []
     vr = ""
     for element in _elements(attributes, steps):
@@ -194,13 +230,19 @@ def _key(attributes: DicomJson, step: Step) -> str:
     if not step.creator:
         return step.tag
     group = step.tag[:4]
-    for block in range(0x10, 0x100):
-        reservation = attributes.get(f"{group}00{block:02X}")
+    for key in sorted(_reservations(group) & attributes.keys()):
+        reservation = attributes[key]
         if isinstance(reservation, dict) and any(
             isinstance(value, str) and value.strip() == step.creator for value in _values(reservation)
         ):
-            return f"{group}{block:02X}{step.tag[6:]}"
+            return f"{group}{key[6:]}{step.tag[6:]}"
     return ""
+
+
+@lru_cache(maxsize=256)
+def _reservations(group: str) -> frozenset[str]:
+    """Keys of the elements that reserve blocks of a private group."""
+    return frozenset(f"{group}00{block:02X}" for block in range(0x10, 0x100))
 
 
 def _values(element: dict[str, Any]) -> Iterator[Value]:
@@ -211,6 +253,11 @@ def _values(element: dict[str, Any]) -> Iterator[Value]:
         read = _value(value)
         if read:
             yield read
+
+
+def plain(value: Value) -> str:
+    """The value as one text; of a code its code value."""
+    return value.value if isinstance(value, Code) else value
 
 
 def _value(value: Any) -> Value | None:

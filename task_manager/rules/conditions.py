@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditions from YAML nodes: a mapping of attributes to what is asked of them, with all, any and not."""
+"""Conditions from YAML nodes: a mapping of attributes to what is asked of them, and how they are combined."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from task_manager.rules.model import (
     Condition,
     Equals,
     Exists,
+    FirstKnown,
     HasCode,
     In,
+    Learned,
     Like,
     Not,
     Range,
@@ -25,16 +27,40 @@ from task_manager.rules.nodes import Entry, FaultList
 from task_manager.rules.pattern import PatternError, compiled
 
 _BOUNDS = ("gt", "ge", "lt", "le")
-_OPERATORS = ("equals", "in", "like", "regex", *_BOUNDS, "code", "exists", "not")
+OPERATORS: Mapping[str, str] = {
+    "equals": "equal; numbers compare as numbers, text without regard to letter case",
+    "in": "equal to one of a list",
+    "like": "like it as a whole: `*` any text, `?` one character, any letter case",
+    "regex": "holds a match (RE2, linear time); letter case counts unless it begins with `(?i)`",
+    "gt": "greater",
+    "ge": "greater or equal",
+    "lt": "less",
+    "le": "less or equal",
+    "code": "of a code sequence: this code value, or `{value: ..., scheme: ...}`",
+    "exists": "`true`: there is a value; `false`: there is none; never unknown",
+    "not": "the opposite of any of these; unknown stays unknown",
+}
+"""What can be asked of an attribute, and when any of its values satisfies it."""
 _KINDS = {"DA": "a date", "TM": "a time", "DT": "a date and time", "AS": "an age or a number of years"}
 _NOTHING = All(())
+COMBINATIONS: Mapping[str, str] = {
+    "all": "list; true if all are, false if one is false, else unknown; a list alone means the same",
+    "any": "list; true if one is, false if all are false, else unknown",
+    "first_known": "list; the first that is not unknown decides",
+    "not": "one condition; the opposite, unknown stays unknown",
+}
+"""How conditions are combined."""
 
 
 class ConditionReader:
-    """Reads conditions; after a fault it goes on with a condition that nobody will use."""
+    """Reads conditions; after a fault it goes on with a condition that nobody will use.
+
+    `learned` is the classifier of the file that is read.
+    """
 
     def __init__(self, faults: FaultList) -> None:
         self.faults = faults
+        self.learned: Learned | None = None
 
     def condition(self, entry: Entry) -> Condition:
         """The condition of a mapping (all of its keys) or of a list (all of its entries)."""
@@ -48,6 +74,8 @@ class ConditionReader:
                 parts.append(self._group(value, All))
             elif name == "any":
                 parts.append(self._group(value, AnyOf))
+            elif name == "first_known":
+                parts.append(self._group(value, FirstKnown))
             elif name == "not":
                 parts.append(Not(self.condition(value)))
             else:
@@ -72,23 +100,23 @@ class ConditionReader:
     def _keys(entry: Entry) -> list[str]:
         return [str(key.value) for key, _ in entry.node.value]
 
-    def _group(self, entry: Entry, kind: type[All] | type[AnyOf]) -> Condition:
+    def _group(self, entry: Entry, kind: type[All | AnyOf | FirstKnown]) -> Condition:
         entries = entry.sequence(self.faults)
         if entry.is_sequence and not entries:
             self.faults.add(entry, "the list of conditions is empty")
         return kind(tuple(self.condition(one) for one in entries))
 
     def _private(self, entry: Entry) -> Condition:
-        keys = entry.mapping(self.faults, ("tag", "creator", *_OPERATORS))
+        keys = entry.mapping(self.faults, ("tag", "creator", *OPERATORS))
         reference = self.named_reference(entry, keys, "attribute")
-        operators = {name: value for name, value in keys.items() if name in _OPERATORS}
+        operators = {name: value for name, value in keys.items() if name in OPERATORS}
         if not operators:
-            self.faults.add(entry, f"asks nothing of the attribute; one of {', '.join(_OPERATORS)}")
+            self.faults.add(entry, f"asks nothing of the attribute; one of {', '.join(OPERATORS)}")
         return self._operators(reference, operators) if reference is not None else _NOTHING
 
     def _reference(self, entry: Entry, text: str, creator: str = "") -> Reference | None:
         try:
-            return parse_reference(text, creator)
+            return parse_reference(text, creator, self.learned)
         except UnknownAttributeError as error:
             self.faults.add(entry, str(error))
             return None
@@ -99,9 +127,9 @@ class ConditionReader:
             return self._in(reference, entry)
         if not entry.is_mapping:
             return self._equals(reference, entry)
-        keys = entry.mapping(self.faults, _OPERATORS)
+        keys = entry.mapping(self.faults, tuple(OPERATORS))
         if not keys and not entry.node.value:
-            self.faults.add(entry, f"asks nothing; one of {', '.join(_OPERATORS)}")
+            self.faults.add(entry, f"asks nothing; one of {', '.join(OPERATORS)}")
         return self._operators(reference, keys)
 
     def _operators(self, reference: Reference, keys: Mapping[str, Entry]) -> Condition:

@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules applied to a study and its order: pure, complete, in three-valued logic.
 
-Every condition is evaluated even when the verdict is clear already, because people ask why. A missing value
-is unknown; a rule runs only if it is true. Equal inputs give equal outputs: ties between series are broken
-by Series Number, then by Series Instance UID.
+A missing value is unknown; a rule runs only if it is true. Equal inputs give equal outputs. Who applies one
+rule set to many studies keeps an :class:`Evaluator`, which prepares it once.
 """
 
 from __future__ import annotations
 
-from profiles.codes import Code
-from profiles.dicom_json import text
+from collections.abc import Collection
+from dataclasses import replace
+
 from profiles.order import Order, Priority
-from task_manager.rules.attributes import Seen
-from task_manager.rules.comparison import comparable, like, number
-from task_manager.rules.explain import (
-    ConditionOutcome,
-    RequirementOutcome,
-    RuleExplanation,
-    RuleVerdict,
-    SeriesOutcome,
-)
-from task_manager.rules.model import Direction, Preference, Rule, RuleSet, SeriesRequirement, Take, Verdict
-from task_manager.rules.scope import Scope, all_of, condition_outcome, shortened
-from task_manager.study.model import Series, Study
+from task_manager.rules.acquisition import NOTHING_KNOWN, Acquisition
+from task_manager.rules.explain import RuleExplanation, RuleVerdict
+from task_manager.rules.model import Rule, RuleSet, Verdict
+from task_manager.rules.program import Preparation, all_of
+from task_manager.rules.scope import World
+from task_manager.rules.selection import Selection
+from task_manager.rules.windows import windows_outcome
+from task_manager.study.model import Study
 
 _RULE_VERDICTS = {
     Verdict.TRUE: RuleVerdict.MATCHED,
@@ -31,9 +27,103 @@ _RULE_VERDICTS = {
 }
 
 
-def evaluate(rules: RuleSet, study: Study, order: Order | None) -> tuple[RuleExplanation, ...]:
-    """Every rule with its verdict and all that was looked at, in the order of the rule set."""
-    return tuple(_explain(rule, rules.version, study, order) for rule in rules.rules)
+class Evaluator:
+    """One rule set, prepared. May be used by several threads at once."""
+
+    def __init__(self, rules: RuleSet) -> None:
+        self.rules = rules
+        preparation = Preparation()
+        self._prepared = [_PreparedRule(rule, rules.version, preparation) for rule in rules.rules]
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether a rule may need the headers of all images of a series."""
+        return any(one.is_costly for one in self._prepared)
+
+    def explain(
+        self,
+        study: Study,
+        order: Order | None,
+        acquisition: Acquisition = NOTHING_KNOWN,
+        *,
+        approved: Collection[str] = (),
+    ) -> tuple[RuleExplanation, ...]:
+        """Every rule with its verdict and all that was looked at, in the order of the rule set.
+
+        Parameters
+        ----------
+        acquisition
+            Where senders and the headers of all images are found, if a rule asks for them.
+        approved
+            Names of rules that a person let run though they have many candidates.
+        """
+        world = World(study, order, acquisition, self.rules.classifiers)
+        found: list[RuleExplanation] = []
+        first: dict[str, str] = {}
+        for prepared in self._prepared:
+            one = prepared.explain(world, prepared.rule.name in approved)
+            rule = prepared.rule
+            if rule.first_match and one.verdict in (RuleVerdict.MATCHED, RuleVerdict.REVIEW):
+                before = first.setdefault(rule.group, rule.name)
+                if before != rule.name:
+                    note = f"rule {before} comes first, and only the first of its file runs"
+                    one = replace(one, verdict=RuleVerdict.PASSED_OVER, note=note)
+            found.append(one)
+        return tuple(found)
+
+
+class _PreparedRule:
+    """One rule with its conditions prepared."""
+
+    def __init__(self, rule: Rule, version: str, preparation: Preparation) -> None:
+        self.rule = rule
+        self._version = f"{rule.label} ({version})" if rule.label else version
+        self._when = preparation.condition(rule.when)
+        self._selections = [Selection(one, preparation) for one in rule.series]
+        self.is_costly = self._when.costly or any(one.is_costly for one in self._selections)
+
+    def explain(self, world: World, approved: bool) -> RuleExplanation:
+        active = (
+            windows_outcome(self.rule.active, world.study.first_received_at) if self.rule.active else None
+        )
+        inactive = active is not None and active.verdict is Verdict.FALSE
+        when = self._when.run(world.whole, inactive)
+        settled = inactive or when.verdict is Verdict.FALSE
+        taken: dict[str, tuple[str, ...]] = {}
+        requirements = []
+        for selection in self._selections:
+            outcome = selection.outcome(world, settled=settled, approved=approved, taken=taken)
+            settled = settled or outcome.verdict is Verdict.FALSE
+            taken[outcome.name] = outcome.selected
+            requirements.append(outcome)
+        whole = all_of(
+            [
+                *([active.verdict] if active is not None else ()),
+                when.verdict,
+                *(one.verdict for one in requirements),
+            ]
+        )
+        verdict = _RULE_VERDICTS[whole]
+        if verdict is RuleVerdict.MATCHED and any(one.review for one in requirements):
+            verdict = RuleVerdict.REVIEW
+        return RuleExplanation(
+            rule=self.rule.name,
+            app=self.rule.app,
+            source=self.rule.source,
+            rules_version=self._version,
+            verdict=verdict,
+            when=when,
+            requirements=tuple(requirements),
+            active=active,
+            note="a person let it run" if approved and verdict is RuleVerdict.MATCHED else "",
+        )
+
+
+def evaluate(
+    rules: RuleSet, study: Study, order: Order | None, acquisition: Acquisition = NOTHING_KNOWN
+) -> tuple[RuleExplanation, ...]:
+    """What :meth:`Evaluator.explain` tells, for one study."""
+    return Evaluator(rules).explain(study, order, acquisition)
 
 
 def effective_priority(rule: Rule, order: Order | None, default: Priority = Priority.MEDIUM) -> Priority:
@@ -41,136 +131,3 @@ def effective_priority(rule: Rule, order: Order | None, default: Priority = Prio
     if rule.priority is not None:
         return rule.priority
     return order.priority if order is not None else default
-
-
-def _explain(rule: Rule, version: str, study: Study, order: Order | None) -> RuleExplanation:
-    when = condition_outcome(rule.when, Scope(study=study, series=None, order=order))
-    requirements = tuple(_requirement(one, study, order) for one in rule.series)
-    whole = all_of([when.verdict, *(one.verdict for one in requirements)])
-    return RuleExplanation(
-        rule=rule.name,
-        app=rule.app,
-        source=rule.source,
-        rules_version=version,
-        verdict=_RULE_VERDICTS[whole],
-        when=when,
-        requirements=requirements,
-    )
-
-
-def _requirement(requirement: SeriesRequirement, study: Study, order: Order | None) -> RequirementOutcome:
-    outcomes = {
-        series.series_instance_uid: _all_of_series(requirement, series, study, order)
-        for series in study.series
-    }
-    candidates = sorted(
-        (one for one in study.series if outcomes[one.series_instance_uid].verdict is Verdict.TRUE),
-        key=lambda series: _rank(series, requirement.prefer, study),
-    )
-    chosen = candidates if requirement.take is Take.ALL else candidates[:1]
-    selected = tuple(series.series_instance_uid for series in chosen)
-    verdict = (
-        Verdict.TRUE
-        if selected
-        else (
-            Verdict.UNKNOWN if any(o.verdict is Verdict.UNKNOWN for o in outcomes.values()) else Verdict.FALSE
-        )
-    )
-    return RequirementOutcome(
-        name=requirement.name,
-        verdict=verdict,
-        selected=selected,
-        series=tuple(
-            SeriesOutcome(
-                series_instance_uid=series.series_instance_uid,
-                label=_label(series),
-                verdict=outcomes[series.series_instance_uid].verdict,
-                selected=series.series_instance_uid in selected,
-                reason=_reason(series, outcomes, [c.series_instance_uid for c in candidates], requirement),
-                where=outcomes[series.series_instance_uid],
-            )
-            for series in study.series
-        ),
-    )
-
-
-def _all_of_series(
-    requirement: SeriesRequirement, series: Series, study: Study, order: Order | None
-) -> ConditionOutcome:
-    """`where` and the number of instances as one outcome."""
-    where = condition_outcome(requirement.where, Scope(study=study, series=series, order=order))
-    count = series.number_of_instances
-    most = requirement.max_instances
-    enough = requirement.min_instances <= count and (most is None or count <= most)
-    counted = ConditionOutcome(
-        asked=f"at least {requirement.min_instances} instances" + (f", at most {most}" if most else ""),
-        verdict=Verdict.TRUE if enough else Verdict.FALSE,
-        seen=(str(count),),
-    )
-    parts = (*where.parts, counted) if where.asked in ("all of", "always") else (where, counted)
-    return ConditionOutcome(asked="all of", verdict=all_of(part.verdict for part in parts), parts=parts)
-
-
-def _reason(
-    series: Series,
-    outcomes: dict[str, ConditionOutcome],
-    candidates: list[str],
-    requirement: SeriesRequirement,
-) -> str:
-    uid = series.series_instance_uid
-    if uid not in candidates:
-        unknown = outcomes[uid].verdict is Verdict.UNKNOWN
-        return "not selected: values are missing" if unknown else "not selected: a condition is not met"
-    if len(candidates) == 1:
-        return "selected: the only candidate"
-    if requirement.take is Take.ALL:
-        return f"selected: one of {len(candidates)} candidates, all are taken"
-    asked = ", ".join(_preferred(one) for one in requirement.prefer) or "Series Number"
-    place = candidates.index(uid) + 1
-    said = "selected" if place == 1 else "not selected"
-    return f"{said}: place {place} of {len(candidates)} candidates by {asked}"
-
-
-def _preferred(preference: Preference) -> str:
-    if preference.direction is not None:
-        return f"{preference.reference.text} {preference.direction}"
-    return f"{preference.reference.text} in order {', '.join(preference.values)}"
-
-
-def _rank(
-    series: Series, preferences: tuple[Preference, ...], study: Study
-) -> tuple[tuple[float, ...], float, str]:
-    scope = Scope(study=study, series=series, order=None)
-    places: list[float] = []
-    for preference in preferences:
-        seen, _ = scope.look(preference.reference)
-        places.append(_place(preference, seen))
-    series_number = number(text(series.attributes, "SeriesNumber"))
-    return (
-        tuple(places),
-        series_number if series_number is not None else float("inf"),
-        series.series_instance_uid,
-    )
-
-
-def _place(preference: Preference, seen: Seen) -> float:
-    """Rank of a value, smaller is better; infinity for none."""
-    texts = [value.value if isinstance(value, Code) else value for value in seen.values]
-    if preference.direction is None:
-        for index, wanted in enumerate(preference.values):
-            if any(like(one, wanted) for one in texts):
-                return float(index)
-        return float("inf")
-    at = next((found for one in texts if (found := comparable(seen.vr, one)) is not None), None)
-    if at is None:
-        return float("inf")
-    return at if preference.direction is Direction.ASCENDING else -at
-
-
-def _label(series: Series) -> str:
-    attributes = series.attributes
-    parts = [f"series {text(attributes, 'SeriesNumber') or '(no number)'}", text(attributes, "Modality")]
-    described = text(attributes, "SeriesDescription")
-    parts.append(f"'{shortened(described)}'" if described else "(no description)")
-    parts.append(f"{series.number_of_instances} instance{'' if series.number_of_instances == 1 else 's'}")
-    return ", ".join(shortened(part) for part in parts if part)

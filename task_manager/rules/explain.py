@@ -6,11 +6,12 @@ Values of patient attributes never enter an explanation: `evaluate.py` puts a ma
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import orjson
 
 from task_manager.rules.model import Verdict
 
@@ -18,14 +19,27 @@ _MARKS = {Verdict.TRUE: "✓", Verdict.FALSE: "✗", Verdict.UNKNOWN: "?"}
 
 
 class RuleVerdict(StrEnum):
-    """What became of a rule; only MATCHED runs its app."""
+    """What became of a rule; only MATCHED runs its app.
+
+    PASSED_OVER would have matched, but an earlier rule of its file did and only the first may; REVIEW would
+    have matched, but has more candidates than a machine may choose from.
+    """
 
     MATCHED = "matched"
     NOT_MATCHED = "not matched"
     UNKNOWN = "unknown"
+    PASSED_OVER = "passed over"
+    REVIEW = "manual review"
 
 
-_RULE_MARKS = {RuleVerdict.MATCHED: "✓", RuleVerdict.NOT_MATCHED: "✗", RuleVerdict.UNKNOWN: "?"}
+_RULE_MARKS = {
+    RuleVerdict.MATCHED: "✓",
+    RuleVerdict.NOT_MATCHED: "✗",
+    RuleVerdict.UNKNOWN: "?",
+    RuleVerdict.PASSED_OVER: "-",
+    RuleVerdict.REVIEW: "!",
+}
+_SHOWN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +66,10 @@ class ConditionOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesOutcome:
-    """One series looked at for one requirement, and why it became input or not."""
+class ImageOutcome:
+    """One image looked at for one requirement, and why it became input or not."""
 
-    series_instance_uid: str
+    sop_instance_uid: str
     label: str
     verdict: Verdict
     selected: bool
@@ -64,20 +78,59 @@ class SeriesOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesOutcome:
+    """One series looked at for one requirement, and why it became input or not.
+
+    `images` are those of a choice among images, the best first, some at most; `more_images` counts the rest.
+    """
+
+    series_instance_uid: str
+    label: str
+    verdict: Verdict
+    selected: bool
+    reason: str
+    where: ConditionOutcome
+    images: tuple[ImageOutcome, ...] = ()
+    more_images: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequirementOutcome:
-    """One named input: every series of the study, and the selected ones in order of preference."""
+    """One named input: every series of the study, and the selected ones in order of preference.
+
+    Attributes
+    ----------
+    selected_images
+        SOP Instance UIDs where images were chosen; empty means all of the selected series.
+    review
+        Why a person has to look before anything runs; empty if nobody has to.
+    parameter
+        Name of the app's parameter that gets the UIDs of `selected`; empty for none.
+    """
 
     name: str
     verdict: Verdict
     selected: tuple[str, ...]
     series: tuple[SeriesOutcome, ...]
+    selected_images: tuple[str, ...] = ()
+    review: str = ""
+    parameter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleExplanation:
     """One rule applied to one study.
 
-    `rules_version` is the version of the rule set, `source` the ``file:line`` of the rule.
+    Attributes
+    ----------
+    source
+        ``file:line`` of the rule.
+    rules_version
+        Version of the rule set, after what its author calls it, if anything.
+    active
+        The time windows of the rule; None if it has none.
+    note
+        Which rule was first, or that a person let it run.
     """
 
     rule: str
@@ -87,6 +140,8 @@ class RuleExplanation:
     verdict: RuleVerdict
     when: ConditionOutcome
     requirements: tuple[RequirementOutcome, ...]
+    active: ConditionOutcome | None = None
+    note: str = ""
 
     @property
     def matched(self) -> bool:
@@ -98,33 +153,52 @@ class RuleExplanation:
         """Series Instance UIDs of all inputs, each once, in the order of the inputs."""
         return tuple(dict.fromkeys(uid for one in self.requirements for uid in one.selected))
 
+    @property
+    def review(self) -> str:
+        """Why a person has to look, of all inputs; empty if nobody has to."""
+        return "; ".join(one.review for one in self.requirements if one.review)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of the app that name its inputs: UIDs of series, separated by a blank."""
+        return {one.parameter: " ".join(one.selected) for one in self.requirements if one.parameter}
+
+    def takes(self, series_instance_uid: str, sop_instance_uid: str) -> bool:
+        """Whether an image is part of an input."""
+        return any(
+            series_instance_uid in one.selected
+            and (not one.selected_images or sop_instance_uid in one.selected_images)
+            for one in self.requirements
+        )
+
 
 def to_json(explanation: RuleExplanation) -> str:
     """The explanation as JSON text, to be kept."""
-    return json.dumps(
-        {
-            "rule": explanation.rule,
-            "app": explanation.app,
-            "source": explanation.source,
-            "rules_version": explanation.rules_version,
-            "verdict": explanation.verdict.value,
-            "when": _condition_to_json(explanation.when),
-            "requirements": [_requirement_to_json(one) for one in explanation.requirements],
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+    content: dict[str, Any] = {
+        "rule": explanation.rule,
+        "app": explanation.app,
+        "source": explanation.source,
+        "rules_version": explanation.rules_version,
+        "verdict": explanation.verdict.value,
+        "when": _condition_to_json(explanation.when),
+        "requirements": [_requirement_to_json(one) for one in explanation.requirements],
+    }
+    if explanation.active is not None:
+        content["active"] = _condition_to_json(explanation.active)
+    if explanation.note:
+        content["note"] = explanation.note
+    return orjson.dumps(content).decode()
 
 
 def from_json(content: str) -> RuleExplanation:
-    """The explanation that :func:`to_json` wrote.
+    """The explanation that :func:`to_json` wrote, in this release or an earlier one.
 
     Raises
     ------
     KeyError, ValueError
         If `content` was not written by it.
     """
-    document = json.loads(content)
+    document = orjson.loads(content)
     return RuleExplanation(
         rule=document["rule"],
         app=document["app"],
@@ -133,26 +207,49 @@ def from_json(content: str) -> RuleExplanation:
         verdict=RuleVerdict(document["verdict"]),
         when=_condition_from_json(document["when"]),
         requirements=tuple(_requirement_from_json(one) for one in document["requirements"]),
+        active=_condition_from_json(document["active"]) if "active" in document else None,
+        note=document.get("note", ""),
     )
 
 
 def _requirement_to_json(requirement: RequirementOutcome) -> dict[str, Any]:
-    return {
+    content: dict[str, Any] = {
         "name": requirement.name,
         "verdict": requirement.verdict.value,
         "selected": list(requirement.selected),
-        "series": [
-            {
-                "series_instance_uid": series.series_instance_uid,
-                "label": series.label,
-                "verdict": series.verdict.value,
-                "selected": series.selected,
-                "reason": series.reason,
-                "where": _condition_to_json(series.where),
-            }
-            for series in requirement.series
-        ],
+        "series": [_series_to_json(series) for series in requirement.series],
     }
+    if requirement.selected_images:
+        content["selected_images"] = list(requirement.selected_images)
+    for name in ("review", "parameter"):
+        if getattr(requirement, name):
+            content[name] = getattr(requirement, name)
+    return content
+
+
+def _series_to_json(series: SeriesOutcome) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "series_instance_uid": series.series_instance_uid,
+        "label": series.label,
+        "verdict": series.verdict.value,
+        "selected": series.selected,
+        "reason": series.reason,
+        "where": _condition_to_json(series.where),
+    }
+    if series.images:
+        content["images"] = [
+            {
+                "sop_instance_uid": image.sop_instance_uid,
+                "label": image.label,
+                "verdict": image.verdict.value,
+                "selected": image.selected,
+                "reason": image.reason,
+                "where": _condition_to_json(image.where),
+            }
+            for image in series.images
+        ]
+        content["more_images"] = series.more_images
+    return content
 
 
 def _requirement_from_json(content: dict[str, Any]) -> RequirementOutcome:
@@ -163,15 +260,29 @@ def _requirement_from_json(content: dict[str, Any]) -> RequirementOutcome:
         series=tuple(
             SeriesOutcome(
                 series_instance_uid=series["series_instance_uid"],
-                label=series["label"],
-                verdict=Verdict(series["verdict"]),
-                selected=series["selected"],
-                reason=series["reason"],
-                where=_condition_from_json(series["where"]),
+                images=tuple(
+                    ImageOutcome(sop_instance_uid=image["sop_instance_uid"], **_outcome_from_json(image))
+                    for image in series.get("images", ())
+                ),
+                more_images=series.get("more_images", 0),
+                **_outcome_from_json(series),
             )
             for series in content["series"]
         ),
+        selected_images=tuple(content.get("selected_images", ())),
+        review=content.get("review", ""),
+        parameter=content.get("parameter", ""),
     )
+
+
+def _outcome_from_json(content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "label": content["label"],
+        "verdict": Verdict(content["verdict"]),
+        "selected": content["selected"],
+        "reason": content["reason"],
+        "where": _condition_from_json(content["where"]),
+    }
 
 
 def _condition_to_json(outcome: ConditionOutcome) -> dict[str, Any]:
@@ -195,35 +306,68 @@ def _condition_from_json(content: dict[str, Any]) -> ConditionOutcome:
     )
 
 
+def shortened(value: str) -> str:
+    """`value` without control characters, at most 64 characters."""
+    kept = value if len(value) <= _SHOWN_CHARACTERS else value[: _SHOWN_CHARACTERS - 1] + "…"
+    if kept.isprintable():
+        return kept
+    return "".join(character if character.isprintable() else "·" for character in kept)
+
+
 def render(explanations: Sequence[RuleExplanation]) -> str:
-    """The explanations as a text tree; ✓ true, ✗ false, ? unknown."""
+    """The explanations as a text tree.
+
+    ✓ true, ✗ false, ? unknown, - passed over for an earlier rule, ! waits for a person.
+    """
     if not explanations:
         return "No rules are configured."
     lines: list[str] = []
     for one in explanations:
         lines.append(f"{_RULE_MARKS[one.verdict]} rule {one.rule} ({one.source}): {_said(one)}")
+        if one.active is not None:
+            lines.extend("  " + line for line in _condition_lines(one.active))
         lines.extend("  " + line for line in _condition_lines(one.when))
         for requirement in one.requirements:
-            lines.append(f"  {_MARKS[requirement.verdict]} input {requirement.name}")
-            for series in requirement.series:
-                mark = "✓" if series.selected else _MARKS[series.verdict]
-                lines.append(
-                    f"    {mark if series.selected else '✗' if mark == '✓' else mark} {series.label}"
-                )
-                lines.append(f"        {series.reason}")
-                lines.extend("        " + line for line in _condition_lines(series.where))
-    lines.append(f"rule set version {explanations[0].rules_version}")
+            lines.extend("  " + line for line in _requirement_lines(requirement))
+    versions = dict.fromkeys(one.rules_version for one in explanations)
+    lines.append(f"rule set version {', '.join(versions)}")
     return "\n".join(lines)
 
 
+def _requirement_lines(requirement: RequirementOutcome) -> Iterator[str]:
+    mark = "!" if requirement.review else _MARKS[requirement.verdict]
+    yield f"{mark} input {requirement.name}" + (f": {requirement.review}" if requirement.review else "")
+    for series in requirement.series:
+        yield from ("  " + line for line in _outcome_lines(series))
+        for image in series.images:
+            yield from ("      " + line for line in _outcome_lines(image))
+        if series.more_images:
+            yield f"      and {series.more_images} more images"
+
+
+def _outcome_lines(outcome: SeriesOutcome | ImageOutcome) -> Iterator[str]:
+    if outcome.selected or outcome.verdict is Verdict.TRUE:
+        yield f"{'✓' if outcome.selected else '✗'} {outcome.label}"
+    else:
+        yield f"{_MARKS[outcome.verdict]} {outcome.label}"
+    yield f"    {outcome.reason}"
+    yield from ("    " + line for line in _condition_lines(outcome.where))
+
+
 def _said(explanation: RuleExplanation) -> str:
+    app = explanation.app
     match explanation.verdict:
         case RuleVerdict.MATCHED:
-            return f"matched, runs {explanation.app}"
+            said = f"matched, runs {app}"
         case RuleVerdict.NOT_MATCHED:
-            return f"not matched, {explanation.app} does not run"
+            said = f"not matched, {app} does not run"
         case RuleVerdict.UNKNOWN:
-            return f"unknown because values are missing, {explanation.app} does not run"
+            said = f"unknown because values are missing, {app} does not run"
+        case RuleVerdict.PASSED_OVER:
+            said = f"matches, but {app} does not run"
+        case RuleVerdict.REVIEW:
+            said = f"waits for a person, {app} does not run before"
+    return f"{said} ({explanation.note})" if explanation.note else said
 
 
 def _condition_lines(outcome: ConditionOutcome) -> Iterator[str]:

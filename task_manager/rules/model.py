@@ -7,9 +7,11 @@ reads files or looks at a study: `parse.py` makes these values, `evaluate.py` ap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
+from typing import Protocol
 
 from profiles.order import Priority
 
@@ -46,6 +48,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """The series classifier of a file of rules.
+
+    `model` is the path of the ONNX file, `confidence` the probability below which its answer is unknown.
+    """
+
+    model: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """What a condition looks at.
 
@@ -54,9 +67,14 @@ class Reference:
     text
         As the rule's author wrote it.
     steps
-        Path into the data set; empty if `order_field` is set.
+        Path into the data set; empty if `order_field` or `fact` is set.
     order_field
         Name of an attribute of the order, without ``order.``.
+    fact
+        Whole name of what is known of a series beside its header: where it came from, its geometry, what a
+        classifier takes it for (see ``facts.py``).
+    learned
+        The classifier that is asked, where `fact` is of one.
     vr
         Value representation of the last step as the dictionary has it; empty for private attributes.
     """
@@ -64,13 +82,18 @@ class Reference:
     text: str
     steps: tuple[Step, ...] = ()
     order_field: str = ""
+    fact: str = ""
+    learned: Learned | None = None
     vr: str = ""
 
     @property
     def is_about_patient(self) -> bool:
-        """Whether its value must not be shown: group 0010, any person name, patient fields of the order."""
+        """Whether its value must not be shown: group 0010, any person name, patient fields of the order.
+
+        What a site maps into the details of an order may be anything, and is not shown either.
+        """
         if self.order_field:
-            return self.order_field.startswith("Patient") or self.vr == "PN"
+            return self.order_field.startswith(("Patient", "details.")) or self.vr == "PN"
         return self.vr == "PN" or any(step.tag.startswith("0010") for step in self.steps)
 
 
@@ -149,6 +172,13 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstKnown:
+    """The verdict of the first that is not unknown; unknown if all are."""
+
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     """The opposite; unknown stays unknown."""
 
@@ -156,7 +186,20 @@ class Not:
 
 
 Test = Equals | In | Like | Regex | Range | HasCode | Exists
-Condition = Test | All | AnyOf | Not
+Condition = Test | All | AnyOf | FirstKnown | Not
+
+
+class SeriesClassifier(Protocol):
+    """What a series is taken for, from values of its header."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label it can give."""
+        ...
+
+    def classify(self, look: Callable[[Reference], tuple[str, ...]]) -> tuple[str, float]:
+        """The likeliest label and its probability; `look` gives the values of an attribute."""
+        ...
 
 
 class Direction(StrEnum):
@@ -186,8 +229,34 @@ class Take(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageChoice:
+    """Which images of a series become input: those that satisfy `where`, ranked by `prefer`.
+
+    A series without such an image is no candidate. `review_above` is as of :class:`SeriesRequirement`, over
+    the images of all candidates.
+    """
+
+    where: Condition
+    prefer: tuple[Preference, ...] = ()
+    take: Take = Take.ONE
+    review_above: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesRequirement:
-    """A named input: the series that satisfy `where`, ranked by `prefer`."""
+    """A named input: the series that satisfy `where`, ranked by `prefer`.
+
+    Attributes
+    ----------
+    images
+        Choice among their images; None takes all images of the series taken.
+    review_above
+        With more candidates than this nothing runs before a person has looked; None never asks.
+    other_than
+        Names of earlier inputs whose series are not taken again.
+    parameter
+        Name of the app's parameter that gets the UIDs of the series taken; empty for none.
+    """
 
     name: str
     where: Condition
@@ -195,6 +264,37 @@ class SeriesRequirement:
     max_instances: int | None = None
     prefer: tuple[Preference, ...] = ()
     take: Take = Take.ONE
+    images: ImageChoice | None = None
+    review_above: int | None = None
+    other_than: tuple[str, ...] = ()
+    parameter: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A span of time in which a rule is active; what is None is open.
+
+    Attributes
+    ----------
+    days
+        0 (Monday) to 6; empty for every day. A window over midnight belongs to the day it begins on.
+    begin_minute, end_minute
+        Minutes since midnight, half-open; an end that is not after the begin is one of the next day.
+    since, until
+        First and last day.
+    zone
+        Name of the time zone (IANA).
+    text
+        In words.
+    """
+
+    days: tuple[int, ...] = ()
+    begin_minute: int | None = None
+    end_minute: int | None = None
+    since: date | None = None
+    until: date | None = None
+    zone: str = "UTC"
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +305,8 @@ class Rule:
     ----------
     app
         Name of the app that shall run.
+    active
+        Time windows; it must have been one when the study began to arrive. Empty is always.
     priority
         Priority of the workitem; None takes the order's, else MEDIUM.
     destinations
@@ -213,21 +315,33 @@ class Rule:
         Parameters of the app, over its manifest's defaults.
     source
         ``file:line`` of the rule.
+    group
+        File of the rule. Of the rules of a group that is `first_match` only the first that matches runs.
+    label
+        Version its author gave the file.
     """
 
     name: str
     app: str
     when: Condition
     series: tuple[SeriesRequirement, ...]
+    active: tuple[Window, ...] = ()
     priority: Priority | None = None
     destinations: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    group: str = ""
+    first_match: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """All rules, in the order of their files and lines; `version` is a digest of the texts."""
+    """All rules, in the order of their files and lines.
+
+    `version` is a digest of the texts and of the models they name; `classifiers` holds these by path.
+    """
 
     version: str
     rules: tuple[Rule, ...]
+    classifiers: Mapping[str, SeriesClassifier] = field(default_factory=dict)

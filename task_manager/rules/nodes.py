@@ -58,7 +58,11 @@ class Entry:
     def text(self, faults: FaultList) -> str:
         """The text of a scalar, as written and without surrounding blanks; a fault and empty otherwise."""
         if isinstance(self.node, yaml.ScalarNode):
-            return str(self.node.value).strip()
+            text = str(self.node.value).strip()
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                faults.add(self, "holds half a character (a lone surrogate)")
+                return ""
+            return text
         faults.add(self, "must be a single value")
         return ""
 

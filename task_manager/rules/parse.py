@@ -3,7 +3,7 @@
 
 YAML is only read into nodes, never into Python objects, so ``NO`` stays text and no tag can build anything.
 Anchors, aliases and duplicate keys are refused, size and nesting are limited. What the keys mean is in
-``docs/guide/rules.md``.
+``docs/guide/rules.md`` and, from :data:`KEYS`, in ``docs/reference/rules.md``.
 """
 
 from __future__ import annotations
@@ -18,22 +18,92 @@ from profiles.faults import Fault
 from profiles.order import Priority
 from task_manager.errors import ConfigurationError
 from task_manager.rules.attributes import suggestion
+from task_manager.rules.comparison import number
 from task_manager.rules.conditions import ConditionReader
+from task_manager.rules.learned import open_classifier
 from task_manager.rules.model import (
     All,
+    Condition,
     Direction,
+    ImageChoice,
+    Learned,
     Preference,
     Rule,
     RuleSet,
+    SeriesClassifier,
     SeriesRequirement,
     Take,
 )
 from task_manager.rules.nodes import Entry, FaultList, read_document
+from task_manager.rules.windows import read_window, read_zone
 
-_RULE_KEYS = ("name", "app", "when", "series", "priority", "destinations", "parameters")
-_SERIES_KEYS = ("name", "where", "min_instances", "max_instances", "prefer", "take")
-_PREFERENCE_KEYS = ("attribute", "tag", "creator", "order", "values")
+
+class Match(StrEnum):
+    """Which rules of a file run: every one that matches, or the first."""
+
+    ALL = "all"
+    FIRST = "first"
+
+
+KEYS: Mapping[str, Mapping[str, str]] = {
+    "file": {
+        "version": "what you call this version of the file; explanations show it with the digest",
+        "match": "`all` (default): every rule that matches runs; `first`: of this file only the first",
+        "time_zone": "IANA name of the zone of `active`; UTC without it",
+        "classifier": "series classifier that `learned.class` asks",
+        "rules": "**required**; list of rules",
+    },
+    "classifier": {
+        "model": "**required**; ONNX file that `airway rules train` wrote, beside this file",
+        "confidence": "0 to 1 (default 0.8); below it `learned.class` is unknown",
+    },
+    "rule": {
+        "name": "**required**; 1 to 64 characters, unique in all files",
+        "app": "**required**; the app to run",
+        "active": "list of time windows; the study must have begun to arrive in one",
+        "when": "condition on the study and its order; without it any study",
+        "series": "**required**; list of inputs, each must find a series",
+        "priority": "`HIGH`, `MEDIUM` or `LOW`; without it the order's, else the app's, else `MEDIUM`",
+        "destinations": "names of destinations for the results; without it all",
+        "parameters": "parameters of the app, over its defaults",
+    },
+    "window": {
+        "days": "`MON-FRI`, `SAT`, or a list of such; without it every day",
+        "from": "time of day, inclusive; without it 00:00",
+        "to": "time of day, exclusive; not after `from`: of the next day; without it 24:00",
+        "since": "first day",
+        "until": "last day",
+    },
+    "input": {
+        "name": "**required**; unique in the rule",
+        "where": "condition on the series; without it any series",
+        "min_instances": "fewest instances, 1 without it",
+        "max_instances": "most instances",
+        "prefer": "list of preferences that rank candidates, the first entry first",
+        "take": "`one` (default): the first candidate; `all`: every candidate",
+        "images": "choice among the images of the series",
+        "review_above": "with more candidates than this a person decides",
+        "other_than": "names of earlier inputs whose series are not taken again",
+        "parameter": "parameter of the app that gets the Series Instance UIDs of this input",
+    },
+    "images": {
+        "where": "condition on the image",
+        "prefer": "list of preferences that rank images",
+        "take": "`one` (default): the first image of each series taken; `all`: every image that fits",
+        "review_above": "with more images that fit than this a person decides",
+    },
+    "preference": {
+        "attribute": "what to rank by; or `tag` and `creator`",
+        "tag": "a private attribute",
+        "creator": "its private creator",
+        "order": "`ascending` or `descending`, by number",
+        "values": "list of texts, the best first, with `*` and `?`; or `order`",
+    },
+}
+"""Every key of the language and what it means, by where it stands."""
+
 _MAXIMUM_INSTANCES = 1_000_000
+_DEFAULT_CONFIDENCE = 0.8
 _Kind = TypeVar("_Kind", bound=StrEnum)
 
 
@@ -49,9 +119,9 @@ def parse_rules(
 
 
 def load_rules(
-    folder: Path, *, apps: Collection[str] | None = None, destinations: Collection[str] | None = None
+    place: Path, *, apps: Collection[str] | None = None, destinations: Collection[str] | None = None
 ) -> RuleSet:
-    """The rules of all ``*.yaml`` files of `folder`, in order of their names; no folder means no rules.
+    """The rules of a file, or of all ``*.yaml`` files of a folder in order of their names; none without it.
 
     Raises
     ------
@@ -60,7 +130,7 @@ def load_rules(
     """
     texts: dict[str, str] = {}
     faults: list[Fault] = []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in [place] if place.is_file() else sorted(place.glob("*.yaml")):
         try:
             texts[str(path)] = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -76,7 +146,7 @@ def parse_rule_texts(
     apps: Collection[str] | None = None,
     destinations: Collection[str] | None = None,
 ) -> RuleSet:
-    """One rule set of several texts.
+    """One rule set of several texts; models they name are read from beside them.
 
     Parameters
     ----------
@@ -100,7 +170,9 @@ def parse_rule_texts(
             reader.read_file(root)
     if faults.found:
         raise ConfigurationError(*faults.found)
-    return RuleSet(version=digest.hexdigest()[:12], rules=tuple(reader.rules))
+    for content in reader.model_digests:
+        digest.update(content)
+    return RuleSet(version=digest.hexdigest()[:12], rules=tuple(reader.rules), classifiers=reader.classifiers)
 
 
 class _RuleReader:
@@ -115,33 +187,66 @@ class _RuleReader:
         self.conditions = ConditionReader(faults)
         self.rules: list[Rule] = []
         self.names: set[str] = set()
+        self.classifiers: dict[str, SeriesClassifier] = {}
+        self.model_digests: list[bytes] = []
+        self.match = Match.ALL
+        self.zone = "UTC"
+        self.label = ""
 
     def read_file(self, root: Entry) -> None:
-        keys = root.mapping(self.faults, ("rules",), required=("rules",))
+        keys = root.mapping(self.faults, tuple(KEYS["file"]), required=("rules",))
+        self.match = (self.choice(keys, "match", Match) or Match.ALL) if "match" in keys else Match.ALL
+        self.zone = read_zone(keys["time_zone"], self.faults) if "time_zone" in keys else "UTC"
+        self.label = self.name(keys, "version", set(), "file")
+        self.conditions.learned = self.classifier(keys["classifier"]) if "classifier" in keys else None
         if "rules" in keys:
             for entry in keys["rules"].sequence(self.faults):
                 rule = self.rule(entry)
                 if rule is not None:
                     self.rules.append(rule)
 
+    def classifier(self, entry: Entry) -> Learned | None:
+        keys = entry.mapping(self.faults, tuple(KEYS["classifier"]), required=("model",))
+        confidence = _DEFAULT_CONFIDENCE
+        if "confidence" in keys:
+            found = number(keys["confidence"].text(self.faults))
+            if found is None or not 0 <= found <= 1:
+                self.faults.add(keys["confidence"], "must be a number from 0 to 1")
+            else:
+                confidence = found
+        name = keys["model"].text(self.faults) if "model" in keys else ""
+        if not name:
+            return None
+        path = Path(entry.source).parent / name
+        try:
+            self.classifiers[str(path)] = open_classifier(path)
+            self.model_digests.append(hashlib.sha256(path.read_bytes()).digest())
+        except (OSError, ValueError) as error:
+            self.faults.add(keys["model"], f"no usable classifier: {error}")
+        return Learned(model=str(path), confidence=confidence)
+
     def rule(self, entry: Entry) -> Rule | None:
-        keys = entry.mapping(self.faults, _RULE_KEYS, required=("name", "app", "series"))
+        keys = entry.mapping(self.faults, tuple(KEYS["rule"]), required=("name", "app", "series"))
         name = self.name(keys, "name", self.names, "rule")
         app = self.known(keys["app"], self.apps, "app") if "app" in keys else ""
-        requirement_names: set[str] = set()
+        requirement_names: list[str] = []
         requirements: list[SeriesRequirement] = []
         if "series" in keys:
             entries = keys["series"].sequence(self.faults)
             if not entries:
                 self.faults.add(keys["series"], "at least one series is needed")
             requirements = [self.requirement(one, requirement_names) for one in entries]
+        active = keys["active"].sequence(self.faults) if "active" in keys else []
+        if "active" in keys and not active and keys["active"].is_sequence:
+            self.faults.add(keys["active"], "the list of windows is empty")
         if not name or not app or not requirements:
             return None
         return Rule(
             name=name,
             app=app,
-            when=self.conditions.condition(keys["when"]) if "when" in keys else All(()),
+            when=self.condition(keys, "when"),
             series=tuple(requirements),
+            active=tuple(read_window(one, self.zone, self.faults) for one in active),
             priority=self.choice(keys, "priority", Priority) if "priority" in keys else None,
             destinations=tuple(
                 self.known(one, self.destinations, "destination")
@@ -149,29 +254,53 @@ class _RuleReader:
             ),
             parameters=self.parameters(keys),
             source=f"{entry.source}:{entry.line}",
+            group=entry.source,
+            first_match=self.match is Match.FIRST,
+            label=self.label,
         )
 
-    def requirement(self, entry: Entry, names: set[str]) -> SeriesRequirement:
-        keys = entry.mapping(self.faults, _SERIES_KEYS, required=("name",))
-        least = self.count(keys, "min_instances", 1)
-        most = self.count(keys, "max_instances", _MAXIMUM_INSTANCES) if "max_instances" in keys else None
+    def requirement(self, entry: Entry, names: list[str]) -> SeriesRequirement:
+        keys = entry.mapping(self.faults, tuple(KEYS["input"]), required=("name",))
+        least = self.count(keys, "min_instances") or 1
+        most = self.count(keys, "max_instances")
         if most is not None and most < least:
             self.faults.add(keys["max_instances"], f"less than min_instances ({least})")
+        earlier = list(names)
+        other_than = [
+            self.known(one, earlier, "earlier input")
+            for one in (keys["other_than"].sequence(self.faults) if "other_than" in keys else ())
+        ]
         return SeriesRequirement(
             name=self.name(keys, "name", names, "series"),
-            where=self.conditions.condition(keys["where"]) if "where" in keys else All(()),
+            where=self.condition(keys, "where"),
             min_instances=least,
             max_instances=most,
-            prefer=tuple(
-                preference
-                for one in (keys["prefer"].sequence(self.faults) if "prefer" in keys else ())
-                if (preference := self.preference(one)) is not None
-            ),
+            prefer=self.preferences(keys),
             take=(self.choice(keys, "take", Take) or Take.ONE) if "take" in keys else Take.ONE,
+            images=self.images(keys["images"]) if "images" in keys else None,
+            review_above=self.count(keys, "review_above"),
+            other_than=tuple(other_than),
+            parameter=self.name(keys, "parameter", set(), "parameter"),
         )
 
+    def images(self, entry: Entry) -> ImageChoice:
+        keys = entry.mapping(self.faults, tuple(KEYS["images"]))
+        return ImageChoice(
+            where=self.condition(keys, "where"),
+            prefer=self.preferences(keys),
+            take=(self.choice(keys, "take", Take) or Take.ONE) if "take" in keys else Take.ONE,
+            review_above=self.count(keys, "review_above"),
+        )
+
+    def condition(self, keys: Mapping[str, Entry], key: str) -> Condition:
+        return self.conditions.condition(keys[key]) if key in keys else All(())
+
+    def preferences(self, keys: Mapping[str, Entry]) -> tuple[Preference, ...]:
+        entries = keys["prefer"].sequence(self.faults) if "prefer" in keys else ()
+        return tuple(found for one in entries if (found := self.preference(one)) is not None)
+
     def preference(self, entry: Entry) -> Preference | None:
-        keys = entry.mapping(self.faults, _PREFERENCE_KEYS)
+        keys = entry.mapping(self.faults, tuple(KEYS["preference"]))
         reference = self.conditions.named_reference(entry, keys, "attribute")
         if ("order" in keys) == ("values" in keys):
             self.faults.add(entry, "needs either order (ascending, descending) or values")
@@ -184,7 +313,7 @@ class _RuleReader:
         values = tuple(one.text(self.faults) for one in keys["values"].sequence(self.faults))
         return Preference(reference=reference, values=values)
 
-    def name(self, keys: Mapping[str, Entry], key: str, taken: set[str], kind: str) -> str:
+    def name(self, keys: Mapping[str, Entry], key: str, taken: set[str] | list[str], kind: str) -> str:
         if key not in keys:
             return ""
         name = keys[key].text(self.faults)
@@ -192,7 +321,10 @@ class _RuleReader:
             self.faults.add(keys[key], "a name has 1 to 64 characters")
         if name in taken:
             self.faults.add(keys[key], f"another {kind} has the name {name!r}")
-        taken.add(name)
+        if isinstance(taken, set):
+            taken.add(name)
+        else:
+            taken.append(name)
         return name
 
     def known(self, entry: Entry, names: Collection[str] | None, kind: str) -> str:
@@ -203,14 +335,14 @@ class _RuleReader:
             self.faults.add(entry, f"there is no {kind} {name!r}{suggestion(name, tuple(names))}")
         return name
 
-    def count(self, keys: Mapping[str, Entry], key: str, default: int) -> int:
+    def count(self, keys: Mapping[str, Entry], key: str) -> int | None:
         if key not in keys:
-            return default
+            return None
         text = keys[key].text(self.faults)
         digits = text if text.isascii() and text.isdigit() and len(text) < 8 else "0"
         if not 1 <= int(digits) <= _MAXIMUM_INSTANCES:
             self.faults.add(keys[key], f"must be a whole number from 1 to {_MAXIMUM_INSTANCES}")
-            return default
+            return None
         return int(text)
 
     def choice(self, keys: Mapping[str, Entry], key: str, kind: type[_Kind]) -> _Kind | None:

@@ -9,12 +9,13 @@ look-around.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 import re2
 
 MAXIMUM_PATTERN_LENGTH = 200
 _MOST_MEMORY_BYTES = 1 << 20
+_REMEMBERED = 256  # texts per pattern: the series of a study, and studies of a site, say the same again
 
 
 class PatternError(ValueError):
@@ -45,4 +46,9 @@ def compiled(pattern: str) -> Callable[[str], bool]:
         reason = error.args[0] if error.args else ""
         told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         raise PatternError(told) from error
-    return lambda text: search(text.encode("utf-8", "replace").decode("utf-8")) is not None
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def found(text: str) -> bool:
+        return search(text.encode("utf-8", "replace").decode("utf-8")) is not None
+
+    return found

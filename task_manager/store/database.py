@@ -92,6 +92,7 @@ class Database:
             self.engine if self._sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         )
         self._writer = threading.Lock()
+        self._held: Connection | None = None
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -122,10 +123,24 @@ class Database:
                 with self.engine.begin() as connection:
                     yield connection
                 return
-            with self._writer, self.engine.connect() as connection:
-                writing = connection.execution_options(airway_write=True)
-                with writing.begin():
-                    yield writing
+            with self._writer, self._writing() as connection, connection.begin():
+                yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """SQLite's one writer has one connection: fetching it from the pool costs more than a commit.
+
+        After an error it is made anew.
+        """
+        connection, self._held = self._held, None
+        if connection is None or connection.closed or connection.invalidated:
+            connection = self.engine.connect().execution_options(airway_write=True)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._held = connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -160,6 +175,10 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        with self._writer:
+            if self._held is not None:
+                self._held.close()
+                self._held = None
         self.engine.dispose()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from task_manager.study.header import read_header
 _INCOMING = "incoming"
 _OBJECTS = "objects"
 _MAX_SAME_NAME = 1000
+_MOST_PIECES = 1024  # IOV_MAX of Linux
 
 
 class StagedFile:
@@ -56,14 +57,34 @@ class StagedFile:
         StoreError
             If the disk is full or fails, or the object is no longer staged.
         """
-        rest = memoryview(data)
+        self.write_pieces((memoryview(data),))
+
+    def write_pieces(self, pieces: Sequence[memoryview]) -> None:
+        """Append several pieces, with as few calls of the system as can be.
+
+        Raises
+        ------
+        StoreError
+            As :meth:`write`.
+        """
         try:
-            while rest:
-                written = os.write(self._descriptor, rest)
-                self._size += written
-                rest = rest[written:]
+            for start in range(0, len(pieces), _MOST_PIECES):
+                self._write(pieces[start : start + _MOST_PIECES])
         except OSError as error:
             raise StoreError("an object cannot be written") from error
+
+    def _write(self, pieces: Sequence[memoryview]) -> None:
+        written = os.writev(self._descriptor, pieces)
+        self._size += written
+        for piece in pieces:  # what a nearly full disk or a signal left over
+            if written >= len(piece):
+                written -= len(piece)
+                continue
+            rest, written = piece[written:], 0
+            while rest:
+                count = os.write(self._descriptor, rest)
+                self._size += count
+                rest = rest[count:]
 
     def make_durable(self) -> None:
         """Bring the bytes to the disk and close the file.

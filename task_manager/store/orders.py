@@ -3,33 +3,59 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, insert, or_, select, true, update
+from sqlalchemy import Connection, and_, case, insert, or_, select, true
 
 from profiles.codes import Code
-from profiles.order import MessageKey, Order, OrderControl, Priority
+from profiles.order import EarlierExamination, MessageKey, Order, OrderControl, Priority
+from task_manager.store import prior_reports
+from task_manager.store.patient_tables import OrderChangeRow
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 
 _ORDER = METADATA.tables["imaging_order"]
 _MESSAGE = METADATA.tables["message"]
+_WORKITEM = METADATA.tables["workitem"]
+_CHANGE = OrderChangeRow.metadata.tables["order_change"]
 
 
 class OrderStatus(StrEnum):
-    """Whether an order may still cause work."""
+    """Whether an order may still cause work: one on hold not before it is released."""
 
     ACTIVE = "ACTIVE"
+    HELD = "HELD"
     REVOKED = "REVOKED"
 
 
-def order_key(order: Order) -> str:
-    """Identity of an order: its placer number, else filler number, else accession number."""
-    return order.placer_order_number or order.filler_order_number or order.accession_number
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderChange:
+    """One message about an order: what it asked for, which fields it changed, what that came to."""
+
+    order_key: str
+    control: str
+    order_status: str
+    fields: str
+    effect: str
+    sender: str
+    control_id: str
+    changed_at: datetime
+
+
+def new_order_key(connection: Connection, order: Order) -> str:
+    """The key of an order that is not known: its placer number, else filler number, else accession number.
+
+    Where another placer or filler uses the same number, the issuer is added.
+    """
+    key = order.placer_order_number or order.filler_order_number or order.accession_number
+    if order_by_key(connection, key) is None:
+        return key
+    issuer = order.placer_issuer if order.placer_order_number else order.filler_issuer
+    return f"{key}^{issuer}"
 
 
 def known_message(connection: Connection, key: MessageKey) -> bytes | None:
@@ -51,7 +77,8 @@ def add_message(connection: Connection, key: MessageKey, raw: bytes, now: dateti
 def known_order_key(connection: Connection, order: Order) -> str | None:
     """The key of the stored order that `order` talks about, by placer, filler or accession number.
 
-    Where the numbers name two orders, the placer's number decides.
+    Where the numbers name two orders, the placer's number decides; the same number of another issuer names
+    another order.
     """
     ways = []
     if order.placer_order_number:
@@ -63,8 +90,27 @@ def known_order_key(connection: Connection, order: Order) -> str | None:
     if not ways:
         return None
     placers_first = case((_ORDER.c.placer_order_number == order.placer_order_number, 0), else_=1)
-    statement = select(_ORDER.c.order_key).where(or_(*ways))
-    return connection.execute(statement.order_by(placers_first, _ORDER.c.changed_at.desc())).scalar()
+    statement = select(_ORDER.c.order_key, _ORDER.c.content).where(or_(*ways))
+    rows = connection.execute(statement.order_by(placers_first, _ORDER.c.changed_at.desc()).limit(20))
+    found = [(row.order_key, _order(row.content)) for row in rows]
+    fitting = [(key, known) for key, known in found if _same_issuers(known, order)]
+    number = order.placer_order_number
+    if number and sum(known.placer_order_number == number for _, known in fitting) > 1:
+        return None  # without the issuer nobody can tell which of them is meant
+    return fitting[0][0] if fitting else None
+
+
+def _same_issuers(known: Order, order: Order) -> bool:
+    """Whether equal numbers name the same order; an issuer that is not told is no other one."""
+    pairs = (
+        (known.placer_order_number, order.placer_order_number, known.placer_issuer, order.placer_issuer),
+        (known.filler_order_number, order.filler_order_number, known.filler_issuer, order.filler_issuer),
+    )
+    return all(
+        issuer == other or not issuer or not other
+        for number, told, issuer, other in pairs
+        if number and number == told
+    )
 
 
 def put_order(connection: Connection, order: Order, key: str, *, status: OrderStatus, now: datetime) -> None:
@@ -77,22 +123,13 @@ def put_order(connection: Connection, order: Order, key: str, *, status: OrderSt
         "patient_id": order.patient_id,
         "study_instance_uid": order.study_instance_uid,
         "status": status.value,
-        "content": orjson.dumps(asdict(order)).decode(),
+        "content": orjson.dumps(asdict(replace(order, earlier=()))).decode(),
         "received_at": now,
         "changed_at": now,
     }
     changes = {name: value for name, value in values.items() if name not in ("order_key", "received_at")}
     statement = upsert(connection, _ORDER).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["order_key"], set_=changes))
-
-
-def revoke_order(connection: Connection, key: str, now: datetime) -> None:
-    """Mark an order revoked; it causes no further work."""
-    connection.execute(
-        update(_ORDER)
-        .where(_ORDER.c.order_key == key)
-        .values(status=OrderStatus.REVOKED.value, changed_at=now)
-    )
 
 
 def order_of_study(
@@ -108,7 +145,7 @@ def order_of_study(
 
     An order of another patient is never joined to a study, whatever its numbers say. `revoked` takes a
     revoked order where there is no active one. `lock` keeps others from changing or revoking it until the
-    transaction ends.
+    transaction ends. Reports of earlier examinations of the patient come with the order.
     """
     by_study = and_(
         _ORDER.c.study_instance_uid == study_instance_uid,
@@ -125,14 +162,61 @@ def order_of_study(
         statement = statement.order_by(_ORDER.c.status, _ORDER.c.changed_at.desc())
         found = connection.execute(statement.limit(1)).first()
         if found is not None:
-            return found.order_key, _order(found.content)
+            return found.order_key, _with_earlier(connection, _order(found.content))
     return None
+
+
+def _with_earlier(connection: Connection, order: Order) -> Order:
+    """`order` with what reports of other examinations of its patient tell."""
+    found = prior_reports.reports_of_patient(connection, order.patient_id, order.issuer_of_patient_id)
+    if not found:
+        return order
+    earlier = tuple(
+        EarlierExamination(
+            procedure=one.report.procedure,
+            date=f"{one.report.observed_at:%Y%m%d}" if one.report.observed_at else "",
+        )
+        for one in found
+    )
+    return replace(order, earlier=earlier)
 
 
 def order_by_key(connection: Connection, key: str) -> Order | None:
     """The newest content of an order."""
     content = connection.execute(select(_ORDER.c.content).where(_ORDER.c.order_key == key)).scalar()
     return None if content is None else _order(content)
+
+
+def locked_order(connection: Connection, key: str) -> tuple[Order, OrderStatus] | None:
+    """An order and its status, its row locked until the transaction ends; None if unknown."""
+    statement = select(_ORDER.c.content, _ORDER.c.status).where(_ORDER.c.order_key == key).with_for_update()
+    row = connection.execute(statement).first()
+    return None if row is None else (_order(row.content), OrderStatus(row.status))
+
+
+def orders_of_patient(connection: Connection, patient_id: str) -> list[tuple[str, Order, OrderStatus]]:
+    """(key, order, status) of every order of a patient id, their rows locked, in one order by all."""
+    statement = (
+        select(_ORDER.c.order_key, _ORDER.c.content, _ORDER.c.status)
+        .where(_ORDER.c.patient_id == patient_id)
+        .order_by(_ORDER.c.order_key)
+        .with_for_update()
+    )
+    rows = connection.execute(statement)
+    return [(row.order_key, _order(row.content), OrderStatus(row.status)) for row in rows]
+
+
+def add_change(connection: Connection, change: OrderChange) -> None:
+    """Add to the history of an order."""
+    connection.execute(insert(_CHANGE).values(**asdict(change)))
+
+
+def changes_of(connection: Connection, key: str, *, limit: int = 100) -> list[OrderChange]:
+    """The history of an order, the oldest first; of a long one the newest part."""
+    names = [field.name for field in fields(OrderChange)]
+    statement = select(*(_CHANGE.c[name] for name in names)).where(_CHANGE.c.order_key == key)
+    rows = connection.execute(statement.order_by(_CHANGE.c.id.desc()).limit(limit)).all()
+    return [OrderChange(**dict(zip(names, row, strict=True))) for row in reversed(rows)]
 
 
 def order_times(connection: Connection, key: str) -> tuple[datetime, str] | None:
@@ -144,15 +228,44 @@ def order_times(connection: Connection, key: str) -> tuple[datetime, str] | None
 
 
 def _order(content: str) -> Order:
-    fields = orjson.loads(content)
-    code = fields.pop("requested_procedure_code")
-    scheduled = fields.pop("scheduled_at")
+    """An order as it was kept; one of an earlier release lacks what it did not know."""
+    kept = orjson.loads(content)
+    for name in ("requested_procedure_code", "protocol_code"):
+        kept[name] = Code(**kept[name]) if kept.get(name) else None
+    for name in ("scheduled_at", "expected_at"):
+        kept[name] = datetime.fromisoformat(kept[name]) if kept.get(name) else None
     return Order(
         **{
-            **fields,
-            "control": OrderControl(fields["control"]),
-            "priority": Priority(fields["priority"]),
-            "requested_procedure_code": Code(**code) if code else None,
-            "scheduled_at": datetime.fromisoformat(scheduled) if scheduled else None,
+            **kept,
+            "control": OrderControl(kept["control"]),
+            "priority": Priority(kept["priority"]),
+            "details": tuple((name, value) for name, value in kept.get("details", ())),
+            "extra_segments": tuple(kept.get("extra_segments", ())),
+            "cleared": tuple(kept.get("cleared", ())),
+            "earlier": (),
         }
     )
+
+
+def unfinished_work(connection: Connection, key: str, order: Order) -> list[str]:
+    """UIDs of the workitems of an order that are not final.
+
+    Its own; and those of its study that were asked for before any order was known.
+    """
+    of_study = (
+        [_WORKITEM.c.study_instance_uid == order.study_instance_uid] if order.study_instance_uid else []
+    )
+    if order.accession_number and order.patient_id:
+        of_study.append(
+            and_(
+                _WORKITEM.c.accession_number == order.accession_number,
+                _WORKITEM.c.patient_id == order.patient_id,
+            )
+        )
+    of_order = [_WORKITEM.c.order_key == key]
+    if of_study:
+        of_order.append(and_(_WORKITEM.c.order_key == "", _WORKITEM.c.rule != "", or_(*of_study)))
+    statement = select(_WORKITEM.c.uid).where(
+        _WORKITEM.c.state.in_(("SCHEDULED", "IN PROGRESS")), or_(*of_order)
+    )
+    return list(connection.execute(statement.order_by(_WORKITEM.c.uid)).scalars())

@@ -13,7 +13,10 @@ from typing import Any
 from sqlalchemy import Column, Index, Text
 from sqlmodel import Field
 
-from task_manager.store.tables import Table, UtcText
+from task_manager.store.tables import METADATA, Table, UtcText
+
+ORDER_PATIENT = Index("order_patient", METADATA.tables["imaging_order"].c.patient_id)
+"""A merge looks for the orders of a patient."""
 
 
 def _time(*, nullable: bool = False) -> Any:

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
+from task_manager.store.compiled import Statement, utc_text, utc_time
 from task_manager.store.rowwise import upserting
 from task_manager.store.tables import METADATA
 from task_manager.study.model import Evidence, Instance, InstanceHeader, Series, Study, StudyState
@@ -23,11 +23,19 @@ _STUDY = METADATA.tables["study"]
 _SERIES = METADATA.tables["series"]
 _INSTANCE = METADATA.tables["instance"]
 _EXPLANATION = METADATA.tables["explanation"]
-_WORKITEM = METADATA.tables["workitem"]
 
-# Run once for each instance that arrives: statements made once, whose compiled form is found at once.
-_LOCKED_STUDY = (
-    select(_STUDY).where(_STUDY.c.study_instance_uid == bindparam("study_instance_uid")).with_for_update()
+# Run for each study that instances arrive for: statements in the driver's own words, with times as text.
+_LOCKED_COLUMNS = (
+    *("study_instance_uid", "state", "revision", "attributes", "first_received_at", "last_received_at"),
+    *("deadline_at", "completed_at", "evidence"),
+)
+_TIMES = ("first_received_at", "last_received_at", "deadline_at", "completed_at")
+_LOCKED_STUDY = Statement(
+    lambda _: (
+        select(*(_STUDY.c[name] for name in _LOCKED_COLUMNS))
+        .where(_STUDY.c.study_instance_uid == bindparam("wanted"))
+        .with_for_update()
+    )
 )
 _COPIES = (
     select(_INSTANCE.c.copy_number, _INSTANCE.c.path)
@@ -35,9 +43,10 @@ _COPIES = (
     .order_by(_INSTANCE.c.copy_number)
 )
 _ADD_INSTANCE = insert(_INSTANCE)
-_STUDIES_AT_A_TIME = 100
-_MOST_UIDS = 1000
 _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
+
+
+_PUT_STUDY = Statement(lambda dialect: _put_study(dialect))
 
 
 def upsert(connection: Connection, table: Any) -> Any:
@@ -47,8 +56,11 @@ def upsert(connection: Connection, table: Any) -> Any:
 
 def locked_study(connection: Connection, study_instance_uid: str) -> Study | None:
     """The study without its series, its row locked until the transaction ends; None if unknown."""
-    row = connection.execute(_LOCKED_STUDY, {"study_instance_uid": study_instance_uid}).first()
-    return None if row is None else _study(row, ())
+    for row in _LOCKED_STUDY.rows(connection, {"wanted": study_instance_uid}):
+        found: dict[str, Any] = dict(zip(_LOCKED_COLUMNS, row, strict=True))
+        found.update({name: utc_time(found[name]) for name in _TIMES})
+        return _study(SimpleNamespace(**found), ())
+    return None
 
 
 def whole_study(connection: Connection, study_instance_uid: str) -> Study | None:
@@ -99,7 +111,7 @@ def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, 
 def put_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> None:
     """Write the study row: new, or state, deadline, revision and evidence of a known one."""
     values = _study_values(study, patient_id, accession_number)
-    connection.execute(_put_study(connection.dialect.name), values)
+    _PUT_STUDY.change(connection, values | {name: utc_text(values[name]) for name in _TIMES})
 
 
 def add_study(connection: Connection, study: Study, *, patient_id: str, accession_number: str) -> bool:
@@ -191,39 +203,6 @@ def find_instances(
     return [_instance(row) for row in connection.execute(statement)]
 
 
-def studies_matching(
-    connection: Connection,
-    columns: Mapping[str, str],
-    attributes: Callable[[DicomJson], bool],
-) -> Generator[Study, None, None]:
-    """Studies whose columns match, newest first: ``*``, ``?`` are wildcards, a comma or backslash lists UIDs.
-
-    They come with their series, some at a time: who has enough closes. Series are read only of studies whose
-    own attributes pass `attributes`.
-    """
-    wanted = [_like_or_equal(name, value) for name, value in columns.items()]
-    statement = (
-        select(_STUDY)
-        .where(and_(True, *wanted))
-        .order_by(_STUDY.c.first_received_at.desc(), _STUDY.c.study_instance_uid)
-    )
-    with connection.execute(statement, execution_options={"yield_per": _STUDIES_AT_A_TIME}) as found:
-        for rows in found.partitions():
-            studies = [study for study in (_study(row, ()) for row in rows) if attributes(study.attributes)]
-            series = series_of_studies(connection, [study.study_instance_uid for study in studies])
-            for study in studies:
-                yield replace(study, series=series[study.study_instance_uid])
-
-
-def _like_or_equal(name: str, value: str) -> Any:
-    column = _STUDY.c[name]
-    if name == "study_instance_uid" and re.search(r"[,\\]", value):
-        return column.in_([uid.strip() for uid in re.split(r"[,\\]", value)][:_MOST_UIDS])
-    if "*" in value or "?" in value:
-        return column.like(_like(value), escape="\\")
-    return column == value
-
-
 def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> list[str]:
     """UIDs of RECEIVING studies whose deadline has passed, oldest deadline first."""
     statement = (
@@ -235,24 +214,33 @@ def due_studies(connection: Connection, now: datetime, *, limit: int = 50) -> li
     return list(connection.execute(statement).scalars())
 
 
-def look_again(connection: Connection, order: Order, now: datetime) -> None:
-    """Let complete studies of `order` whose work still waits be evaluated again, now with this order.
+def evaluated_studies(connection: Connection, since: datetime) -> list[str]:
+    """UIDs of studies that began to arrive at `since` or later and were evaluated, oldest first."""
+    statement = (
+        select(_STUDY.c.study_instance_uid)
+        .where(_STUDY.c.first_received_at >= since, _STUDY.c.revision > 0)
+        .order_by(_STUDY.c.first_received_at, _STUDY.c.study_instance_uid)
+    )
+    return list(connection.execute(statement).scalars())
 
-    Work that has begun keeps the order it began with.
+
+def look_again(connection: Connection, order: Order, now: datetime) -> int:
+    """Let complete studies of `order` be evaluated again, now with this order; how many there are.
+
+    Work that has begun keeps the order it began with and is not asked for twice; a rule that had to wait for
+    the order may ask for more.
     """
     of_order = [_STUDY.c.study_instance_uid == order.study_instance_uid]
     if order.accession_number and order.patient_id:
         of_order.append(
             and_(_STUDY.c.accession_number == order.accession_number, _STUDY.c.patient_id == order.patient_id)
         )
-    waiting = exists().where(
-        _WORKITEM.c.study_instance_uid == _STUDY.c.study_instance_uid, _WORKITEM.c.state == "SCHEDULED"
-    )
-    connection.execute(
+    reopened = connection.execute(
         update(_STUDY)
-        .where(_STUDY.c.state == StudyState.COMPLETE.value, or_(*of_order), waiting)
+        .where(_STUDY.c.state == StudyState.COMPLETE.value, or_(*of_order))
         .values(state=StudyState.RECEIVING.value, deadline_at=now)
     )
+    return reopened.rowcount
 
 
 def postpone_study(connection: Connection, study_instance_uid: str, deadline_at: datetime) -> None:
@@ -316,9 +304,10 @@ def explanations_of(connection: Connection, study_instance_uid: str) -> list[tup
     ]
 
 
-@lru_cache
 def _put_study(dialect: str) -> Any:
-    statement = upserting(dialect, _STUDY)
+    statement = upserting(dialect, _STUDY).values(
+        {column.name: bindparam(column.name) for column in _STUDY.c}
+    )
     changes = {column.name: statement.excluded[column.name] for column in _STUDY.c}
     for name in _STUDY_IDENTITY:
         del changes[name]
@@ -335,12 +324,7 @@ def _add_series(dialect: str) -> Any:
     return upserting(dialect, _SERIES).on_conflict_do_nothing()
 
 
-def _like(pattern: str) -> str:
-    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
-def _study(row: Row[Any], series: tuple[Series, ...]) -> Study:
+def _study(row: Any, series: tuple[Series, ...]) -> Study:
     attributes: DicomJson = orjson.loads(row.attributes)
     return Study(
         study_instance_uid=row.study_instance_uid,

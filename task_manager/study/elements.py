@@ -168,15 +168,23 @@ class ElementReader:
         self._count = 0
         self._kept = 0
 
-    def read(self, start: int) -> DicomJson:
+    def read(self, start: int, end: int | None = None) -> DicomJson:
         """The data set that fills the buffer from `start`; no more is kept than the limits allow.
+
+        Parameters
+        ----------
+        end
+            Where the data set ends, if that is beyond the buffer: enough where only pixels are.
 
         Raises
         ------
         EncodingError
-            If an element, sequence or encapsulated value does not end within the buffer, or a limit is met.
+            If an element, sequence or encapsulated value does not end within the data set, or a limit is met.
+        struct.error
+            If `end` was given and what is beyond the buffer must be looked at.
         """
-        attributes, _ = self._data_set(start, len(self._data), delimited=False, depth=0, codecs=(), keep=True)
+        last = len(self._data) if end is None else end
+        attributes, _ = self._data_set(start, last, delimited=False, depth=0, codecs=(), keep=True)
         return attributes
 
     def _data_set(
@@ -185,8 +193,11 @@ class ElementReader:
         data, explicit, limits = self._data, self._explicit, self._limits
         found: DicomJson = {}
         creators: dict[int, str] = {}
+        there = len(data)
         while at < end:
             if at + 8 > end:
+                if end > there:
+                    raise struct.error("what follows is not in the buffer")
                 if depth == 0 and not any(data[at:end]):
                     break
                 raise EncodingError("the data set ends inside an element")
@@ -214,6 +225,8 @@ class ElementReader:
                 # some writers leave elements in implicit form inside an explicit data set
                 length = self._long(data, at + 4)[0]
             if depth == 0 and group in (0x0000, 0x0002):
+                if group == 0 and end > there:
+                    raise struct.error("what follows is not in the buffer")
                 if group == 0 and not any(data[at : at + 65536]):
                     break  # zero bytes after the last element: padding of the medium
                 raise EncodingError("an element of this group cannot be in a data set", tag)
@@ -237,6 +250,8 @@ class ElementReader:
             at = value_at + length
             if at > end:
                 raise EncodingError("the data set ends inside an element", tag)
+            if at > there and (at < end or group != _PIXEL_GROUP):
+                raise struct.error("what follows is not in the buffer")
             if tag == _SPECIFIC_CHARACTER_SET:
                 codecs = codecs_of(data[value_at:at])
             if not keep or number == 0 or tag == _TRAILING_PADDING:

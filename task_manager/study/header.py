@@ -8,13 +8,14 @@ its faults. Pixels are not loaded; that they are all there is checked by their d
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom.uid import (
     AllTransferSyntaxes,
@@ -37,6 +38,9 @@ _META_START = 132
 _MAX_META_BYTES = 64 * 1024
 _KNOWN_TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
 _LONG_VRS = frozenset((b"OB", b"UN", b"UT", b"OW", b"SQ", b"UC", b"UR"))
+_MOST_KNOWN = 4096
+_KNOWN: dict[Any, DicomJson] = {}
+"""Elements of the headers before: one image of a series says most of what the next one says."""
 _REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -81,17 +85,38 @@ def _refused(code: RefusalCode, where: str, message: str) -> Refused:
 
 
 def _read(file: BinaryIO) -> InstanceHeader | Refused:
-    meta, start = _file_meta(file.read(_MAX_META_BYTES))
+    head = file.read(_MAX_META_BYTES)
+    meta, start = _file_meta(head)
     transfer_syntax = meta.get(0x0010, "")
     if transfer_syntax not in _KNOWN_TRANSFER_SYNTAXES:
         return _refused(
             RefusalCode.NOT_STORABLE, "TransferSyntaxUID", "missing, or not a transfer syntax of PS3.6"
         )
-    with _data_set(file, transfer_syntax, start) as encoded:
-        attributes = ElementReader(
-            encoded.data, explicit=encoded.explicit, little_endian=encoded.little_endian
-        ).read(encoded.start)
+    attributes = None
+    if transfer_syntax != DeflatedExplicitVRLittleEndian:
+        attributes = _read_before_pixels(head, os.fstat(file.fileno()).st_size, transfer_syntax, start)
+    if attributes is None:
+        with _data_set(file, transfer_syntax, start) as encoded:
+            attributes = ElementReader(
+                encoded.data, explicit=encoded.explicit, little_endian=encoded.little_endian
+            ).read(encoded.start)
     return _checked(attributes, transfer_syntax)
+
+
+def _read_before_pixels(head: bytes, size: int, transfer_syntax: str, start: int) -> DicomJson | None:
+    """The attributes where nothing but plain pixels is beyond `head`, the usual case; else None.
+
+    Mapping the file into memory costs more than reading most headers. What cannot be read so is read whole,
+    and only that says what is wrong with it.
+    """
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    encoded = EncodedDataSet(data=head, start=start, transfer_syntax_uid=transfer_syntax)
+    reader = ElementReader(head, explicit=encoded.explicit, little_endian=encoded.little_endian, known=_KNOWN)
+    try:
+        return reader.read(start, size)
+    except (EncodingError, struct.error, ValueError, IndexError):
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from profiles.codes import Code
-from profiles.dicom_json import DicomJson, element, merged, tag_key, text, values
+from profiles.dicom_json import DicomJson, element, items, merged, tag_key, text, values
 from profiles.order import Order, Priority
 from profiles.uids import is_uid
 from profiles.ups.attributes import ENUMERATED_VALUES
@@ -136,11 +136,13 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
                 "AdmittingDiagnosesCodeSequence",
                 "IssuerOfAdmissionIDSequence",
                 "ScheduledStationGeographicLocationCodeSequence",
-                "CommentsOnTheScheduledProcedureStep",
                 "ProcedureStepProgressInformationSequence",
                 "UnifiedProcedureStepPerformedProcedureSequence",
             ),
             element("ReferencedRequestSequence", _request_item(request.study, request.order)),
+            _description(
+                "CommentsOnTheScheduledProcedureStep", request.order.comments if request.order else ""
+            ),
             element("StudyInstanceUID", request.study.study_instance_uid),
             element("ScheduledProcedureStepPriority", request.priority.value),
             _description("ProcedureStepLabel", request.label),
@@ -148,7 +150,10 @@ def inference_workitem(request: InferenceRequest) -> DicomJson:
             element("ScheduledProcedureStepStartDateTime", dicom_datetime(request.scheduled_at)),
             element("ScheduledStationNameCodeSequence", *stations),
             element("ScheduledStationClassCodeSequence", *(classes if request.station_class else ())),
-            *_time("ExpectedCompletionDateTime", request.expected_at),
+            *_time(
+                "ExpectedCompletionDateTime",
+                request.expected_at or (request.order.expected_at if request.order else None),
+            ),
             *_time("ScheduledProcedureStepExpirationDateTime", request.expires_at),
             element("ScheduledWorkitemCodeSequence", code_item(request.code)),
             element(
@@ -205,6 +210,40 @@ def _patient(study: DicomJson, order: Order | None) -> list[DicomJson]:
     ]
 
 
+def corrected_requests(workitem: DicomJson, former_accession_number: str, order: Order) -> DicomJson:
+    """The change that gives the requests of a workitem the new accession number of their order; or nothing.
+
+    A request with another number than the former one is another order's and stays.
+    """
+    requests = items(workitem, "ReferencedRequestSequence")
+    number = _identity("AccessionNumber", order.accession_number)
+    mine = [text(request, "AccessionNumber") == former_accession_number for request in requests]
+    if not any(mine) or not values(number, "AccessionNumber"):
+        return {}
+    corrected = (
+        merged([request, number, *_issuers(order)]) if is_mine else request
+        for request, is_mine in zip(requests, mine, strict=True)
+    )
+    return element("ReferencedRequestSequence", *corrected)
+
+
+def _issuers(order: Order | None) -> list[DicomJson]:
+    """Who issued the numbers of an order (PS3.3 10.17, Hierarchic Designator)."""
+    told = (
+        ("IssuerOfAccessionNumberSequence", order.issuer_of_accession_number if order else ""),
+        ("OrderPlacerIdentifierSequence", order.placer_issuer if order else ""),
+        ("OrderFillerIdentifierSequence", order.filler_issuer if order else ""),
+    )
+    return [element(keyword, *_designator(issuer)) for keyword, issuer in told]
+
+
+def _designator(issuer: str) -> list[DicomJson]:
+    if is_uid(issuer):
+        return [merged([element("UniversalEntityID", issuer), element("UniversalEntityIDType", "ISO")])]
+    clean = _optional([_identity("LocalNamespaceEntityID", issuer)])
+    return clean[:1]
+
+
 def _request_item(study: Study, order: Order | None) -> DicomJson:
     """The one item of Referenced Request Sequence: the order's words, else what the images say."""
     attributes = study.attributes
@@ -214,11 +253,7 @@ def _request_item(study: Study, order: Order | None) -> DicomJson:
         _identity(
             "AccessionNumber", order.accession_number if order else "", _first(attributes, "AccessionNumber")
         ),
-        *_empty(
-            "IssuerOfAccessionNumberSequence",
-            "OrderPlacerIdentifierSequence",
-            "OrderFillerIdentifierSequence",
-        ),
+        *_issuers(order),
         _identity("RequestedProcedureID", order.requested_procedure_id if order else ""),
         _description("RequestedProcedureDescription", order.requested_procedure_description if order else ""),
         element(

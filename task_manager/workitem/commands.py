@@ -59,6 +59,16 @@ class Rearrange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reidentify:
+    """The manager itself corrects whose a workitem is and which order it answers, as the hospital told.
+
+    N-SET may change neither (table CC.2.5-3): this is no update of a peer. A final workitem stays as it is.
+    """
+
+    changes: DicomJson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw:
     """The manager itself cancels (CC.2.1.3): a performer gone silent, inputs that never came, expiry.
 
@@ -69,5 +79,5 @@ class Withdraw:
     text: str
 
 
-Command = Update | ChangeState | RequestCancel | Rearrange | Withdraw
-"""What can be asked of a workitem that exists; the last two only by the manager itself."""
+Command = Update | ChangeState | RequestCancel | Rearrange | Reidentify | Withdraw
+"""What can be asked of a workitem that exists; the last three only by the manager itself."""

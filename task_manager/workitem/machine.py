@@ -39,12 +39,14 @@ from task_manager.workitem.commands import (
     Command,
     Create,
     Rearrange,
+    Reidentify,
     RequestCancel,
     Update,
     Withdraw,
 )
 from task_manager.workitem.model import RequestedCancel, Workitem
 from task_manager.workitem.validate import (
+    checked_correction,
     checked_create,
     checked_details,
     checked_update,
@@ -176,6 +178,8 @@ def apply(workitem: Workitem | None, command: Command, *, now: datetime) -> Appl
             return _request_cancel(workitem, command, now)
         case Rearrange():
             return _rearrange(workitem, command, now)
+        case Reidentify():
+            return _reidentify(workitem, command, now)
         case Withdraw():
             return _withdraw(workitem, command, now)
 
@@ -254,6 +258,23 @@ def _rearrange(workitem: Workitem | None, command: Rearrange, now: datetime) -> 
     if workitem is None:
         return _refused(0xC307)
     return _with_changes(workitem, command.changes, now, heard_at=workitem.heard_at)
+
+
+def _reidentify(workitem: Workitem | None, command: Reidentify, now: datetime) -> Applied | Refused:
+    """Correct patient or request; the very same workitem if all is so already."""
+    if workitem is None:
+        return _refused(0xC307)
+    if workitem.is_final:
+        return _refused(0xC300)
+    changes = checked_correction(command.changes)
+    if isinstance(changes, Refused):
+        return changes
+    if all(workitem.attributes.get(tag) == value for tag, value in changes.items()):
+        return _applied(workitem, ())
+    attributes = merged([workitem.attributes, changes, element(_MODIFIED, dicom_datetime(now))])
+    attributes = _with_character_set(attributes, changes)
+    version = workitem.version + 1
+    return _applied(replace(workitem, attributes=attributes, modified_at=now, version=version), ())
 
 
 def _with_changes(

@@ -34,6 +34,15 @@ _SEVERITY = (
 _TRANSACTION_UID = tag_key("TransactionUID")
 _SOP_CLASS_UID = tag_key("SOPClassUID")
 _SOP_INSTANCE_UID = tag_key("SOPInstanceUID")
+CORRECTABLE = frozenset(
+    tag_key(keyword)
+    for keyword in (
+        *("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+        *("OtherPatientIDsSequence", "PatientBirthDate", "PatientSex", "AdmissionID"),
+        "ReferencedRequestSequence",
+    )
+)
+"""Tags of what tells the patient and the request; only the manager corrects them."""
 _OUTPUTS = tag_key("OutputInformationSequence")
 _PERFORMERS = tag_key("ActualHumanPerformersSequence")
 
@@ -118,6 +127,26 @@ def checked_update(raw: DicomJson) -> DicomJson | Refused:
     _check_commands(changes, findings)
     _check_item(changes, TOP_ROWS, Service.UPDATE, {}, "", findings)
     return findings.refusal() or changes
+
+
+def checked_correction(raw: DicomJson) -> DicomJson | Refused:
+    """The attributes of patient and request as they are kept, complete as a create has them."""
+    findings = Findings()
+    changes = _read(raw, findings)
+    for tag in changes.keys() - CORRECTABLE:
+        findings.add(INVALID, path_of(tag), "tells neither the patient nor the request")
+    for check in (check for checks in _correction_checks() for check in checks):
+        if check.tag in changes:
+            _check_presence(check, changes[check.tag], changes, Service.CREATE, {}, "", findings)
+    return findings.refusal() or changes
+
+
+def _correction_checks() -> tuple[tuple[_Check, ...], tuple[_Check, ...]]:
+    always, others = _checks(TOP_ROWS, Service.CREATE)
+    return (
+        tuple(check for check in always if check.tag in CORRECTABLE),
+        tuple(check for tag, check in others.items() if tag in CORRECTABLE),
+    )
 
 
 def checked_details(raw: DicomJson, keywords: tuple[str, ...]) -> tuple[DicomJson, bool] | Refused:

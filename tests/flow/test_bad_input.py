@@ -177,10 +177,11 @@ class TestMllpPort:
         ("message", "acknowledgement"),
         [
             (b"MSH|^~\\&|RIS|H|AIRWAY|H|20260101||ORM^O01^ORM_O01|X1|P|2.5.1\rORC|NW\r", b"MSA|AE|X1"),
-            (b"MSH|^~\\&|RIS|H|AIRWAY|H|20260101||ADT^A01^ADT_A01|X2|P|2.5.1\rPID|1\r", b"MSA|AR|X2"),
+            (b"MSH|^~\\&|RIS|H|AIRWAY|H|20260101||MDM^T02^MDM_T02|X2|P|2.5.1\rPID|1\r", b"MSA|AR|X2"),
+            (b"MSH|^~\\&|RIS|H|AIRWAY|H|20260101||ADT^A08^ADT_A01|X4|P|2.5.1\rPID|1\r", b"MSA|AE|X4"),
             (b"MSH|^~\\&|RIS|H|AIRWAY|H|20260101||ORM^O01|X3|P|9.9\rZZZ|\xff\xfe\r", b"MSA|A"),
         ],
-        ids=["order-without-patient", "other-message", "unknown-version-and-bytes"],
+        ids=["order-without-patient", "other-message", "nobody-updated", "unknown-version-and-bytes"],
     )
     def test_a_message_that_is_no_order_is_answered(
         self, door: Door, message: bytes, acknowledgement: bytes

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.dicomweb import GROUP as WEB
 from conformance.peers.process import wait_until
 
 pytestmark = pytest.mark.peers
@@ -35,6 +36,15 @@ FIGURES = {
     (RECEIVED, "plain storescu, 1 association", "Orthanc"),
     (RECEIVED, "fast sender, 1 association", "Orthanc"),
     (RECEIVED, "fast sender, 4 associations", "Orthanc"),
+    *(
+        (WEB, name, "Orthanc")
+        for name in (
+            "STOW-RS, one image a request",
+            "STOW-RS, all images in one request",
+            "WADO-RS, metadata of 500 images",
+            "WADO-RS, a series as it is stored",
+        )
+    ),
     (INSIDE, "header read, one instance", "pydicom, read without pixels, to JSON"),
     (INSIDE, "rules, one study of ten series", "parsing its stored headers"),
     (INSIDE, "volume stacked from files", "pydicom and numpy, unchecked"),

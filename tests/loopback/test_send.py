@@ -101,7 +101,7 @@ def test_a_file_with_several_messages(doors: Doors, tmp_path: Path) -> None:
             ("answered AE", "ORC-1"),
             id="refused, 2.5.1",
         ),
-        pytest.param(with_field("MSH", 9, "ADT^A01"), ("answered AR", "ORM"), id="rejected"),
+        pytest.param(with_field("MSH", 9, "MDM^T02"), ("answered AR", "ORM"), id="rejected"),
     ],
 )
 def test_an_order_that_is_not_taken(

@@ -25,6 +25,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[at
 
 from conformance.peers.dcmtk import dcmsend, echoscu, storescu
 from conformance.peers.process import wait_until
+from informatics_gateway.dimse.admission import Admission
 from informatics_gateway.dimse.requestor import DicomAddress
 from informatics_gateway.dimse.send import send_folder
 from informatics_gateway.dimse.server import DimseServer
@@ -196,7 +197,7 @@ class TestNegotiation:
         assert intake.instances[0].sop_class_uid == PRIVATE_CLASS
 
     def test_another_called_ae_title_is_rejected_when_asked_for(self, intake: FolderIntake) -> None:
-        server = DimseServer(intake, ae_title="OTHER", any_called_ae_title=False)
+        server = DimseServer(intake, ae_title="OTHER", admission=Admission(called=frozenset({"OTHER"})))
         server.start()
         try:
             with association(server) as peer:

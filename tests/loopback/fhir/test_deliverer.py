@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -13,6 +14,7 @@ from conformance.peers.fhir_server import FhirServer
 from conformance.validators.fhir import r4_faults
 from informatics_gateway.fhir.client import FhirDeliverer, FhirEndpoint, shipment_bundle
 from profiles.fhir.identifiers import FhirIdentity
+from profiles.patient import PatientIdentity
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.ports import Deliverer
 from tests.loopback.fhir.stored_report import NOW, shipment, write_report
@@ -59,6 +61,17 @@ def test_the_fhir_result_is_the_stored_report(
     assert patient["identifier"][0]["value"] == sr.PatientID
     (device,) = receiver.search("Device")
     assert "not for clinical use" in device["note"][0]["text"]
+
+
+def test_the_result_of_a_merged_patient_is_the_survivors(stored: tuple[tuple[str, Path], ...]) -> None:
+    merged = PatientIdentity(patient_id="P9", issuer="HOSP", name="Roe^Jane")
+    bundle = shipment_bundle(replace(shipment(ORDERED, *stored), patient=merged), SITE)
+    (patient,) = (
+        entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Patient"
+    )
+    assert patient["identifier"][0]["value"] == "P9"
+    assert patient["name"][0]["family"] == "Roe"
+    assert "birthDate" in patient
 
 
 def test_a_crash_between_sending_and_recording_is_harmless(

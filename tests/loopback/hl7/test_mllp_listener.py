@@ -24,7 +24,7 @@ from conformance.peers.certificates import CertificateAuthority
 from informatics_gateway.hl7.listener import ListenerLimits, MllpListener
 from informatics_gateway.hl7.mllp import FrameReader, framed
 from informatics_gateway.hl7.sender import send_message
-from profiles.hl7.order import OrderOptions
+from profiles.hl7.options import Reading, ReadingOptions
 from task_manager.errors import RetryableDeliveryError, StoreError
 from tests.unit.informatics_gateway.hl7.intakes import MemoryIntake
 from tests.unit.profiles.hl7.messages import MSH, OBR, ORC, PID, PV1, ZDS, changed, message, with_field
@@ -58,9 +58,9 @@ def listening(
     *,
     limits: ListenerLimits | None = None,
     tls: ssl.SSLContext | None = None,
-    options: OrderOptions | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[RunningListener]:
-    running = RunningListener(MllpListener(intake, port=0, limits=limits, tls=tls, options=options))
+    running = RunningListener(MllpListener(intake, port=0, limits=limits, tls=tls, reading=reading))
     try:
         yield running
     finally:
@@ -189,6 +189,18 @@ def test_a_frame_without_a_header_ends_the_connection(raw: bytes) -> None:
     with listening(MemoryIntake()) as running, connect(running.port) as connection:
         connection.sendall(framed(raw))
         assert is_closed(connection)
+
+
+def test_both_acknowledgements_come_on_the_connection_in_order() -> None:
+    reading = Reading(default=ReadingOptions(both_acknowledgements=True))
+    segment = changed(changed(MSH, 15, "AL"), 16, "AL")
+    raw = message().replace(MSH.encode(), segment.encode())
+    with listening(MemoryIntake(), reading=reading) as running, connect(running.port) as connection:
+        connection.sendall(framed(raw))
+        reader, answers = FrameReader(), []
+        while len(answers) < 2:
+            answers += [event.payload for event in reader.feed(connection.recv(65536))]  # type: ignore[union-attr]
+    assert [code(answer) for answer in answers] == ["CA", "AA"]
 
 
 def test_pipelined_messages_are_answered_in_order() -> None:

@@ -22,6 +22,7 @@ def _time(name: str, *, nullable: bool = False) -> sa.Column[str]:
 
 def upgrade() -> None:
     """Apply this revision; orders that are there begin their history with their next message."""
+    op.create_index("order_patient", "imaging_order", ["patient_id"], unique=False)
     op.create_table(
         "patient_identity",
         _text("patient_id", key=True),

@@ -82,8 +82,8 @@ def test_the_other_doors_serve_what_is_told_of_them() -> None:
     for door in (stow_rs.router, wado_rs.router, qido_rs.router):
         for route in door(None, prefix="").routes:  # type: ignore[arg-type]
             assert isinstance(route, APIRoute)
-            served |= {(method, route.path) for method in route.methods or ()}
-    told = {(one.method, one.path) for one in ELSEWHERE if one.path.startswith("/studies")}
+            served |= {(method, route.path.replace(":path}", "}")) for method in route.methods or ()}
+    told = {(one.method, one.path) for one in ELSEWHERE if not one.path.startswith("/subscribers")}
     assert told == served
 
 

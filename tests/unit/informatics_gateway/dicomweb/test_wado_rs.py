@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from informatics_gateway.dicomweb.media import parse_media_type
+from informatics_gateway.dicomweb.native_xml import read
 from informatics_gateway.dicomweb.wado_rs import router
 from profiles.multipart import MultipartParser, PartBegan, PartData
 from task_manager.actor import Actor
@@ -82,21 +85,31 @@ def test_one_instance_without_multipart(client: AsgiClient) -> None:
         (f"/{STUDY}", "multipart/related", 200),
         (f"/{STUDY}", "application/dicom", 406),
         (f"/{STUDY}", 'multipart/related; type="image/jpeg"', 406),
-        (f"/{STUDY}", f"{ANY.replace('*', ExplicitVRLittleEndian)}", 406),
+        (f"/{STUDY}", f"{ANY.replace('*', ExplicitVRLittleEndian)}", 200),
         (f"/{STUDY}/series/{STUDY}.1", f"{ANY.replace('*', ExplicitVRLittleEndian)}", 200),
-        (f"/{STUDY}/series/{STUDY}.2", f"{ANY.replace('*', ExplicitVRLittleEndian)}", 406),
+        (f"/{STUDY}/series/{STUDY}.1", f"{ANY.replace('*', ImplicitVRLittleEndian)}", 406),
+        (f"/{STUDY}/series/{STUDY}.2", f"{ANY.replace('*', ImplicitVRLittleEndian)}", 200),
         (f"/{STUDY}/series/{STUDY}.2", f"{ANY.replace('*', '1.2.840.10008.1.2.5')}, {ANY};q=0.1", 200),
         (f"/{STUDY}", "text/html", 406),
         ("/1.2.3.4", ANY, 404),
         (f"/{STUDY}/series/1.2.3", ANY, 404),
         ("/..%2F..%2Fetc", ANY, 404),
         ("/1.2.x", ANY, 400),
-        (f"/{STUDY}/metadata", "application/dicom+xml", 406),
+        (f"/{STUDY}/metadata", "text/html", 406),
         ("/1.2.3.4/metadata", "application/dicom+json", 404),
     ],
 )
 def test_statuses(client: AsgiClient, path: str, accept: str, status: int) -> None:
     assert client.get(f"/dicom-web/studies{path}", headers={"accept": accept}).status_code == status
+
+
+def test_one_that_names_no_transfer_syntax_gets_explicit_little_endian(client: AsgiClient) -> None:
+    url = f"/dicom-web/studies/{STUDY}/series/{STUDY}.2"
+    answer = client.get(url, headers={"accept": 'multipart/related; type="application/dicom"'})
+    (content,) = parts(answer.headers["content-type"], answer.content)
+    found = dcmread(io.BytesIO(content))
+    assert found.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert found == dcmread(io.BytesIO(FILES[2]))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +120,30 @@ def test_metadata(client: AsgiClient, path: str, count: int) -> None:
     answer = client.get(f"/dicom-web/studies/{STUDY}{path}/metadata")
     assert answer.headers["content-type"] == "application/dicom+json"
     assert len(answer.json()) == count
-    assert all("7FE00010" not in item and item["0020000D"]["Value"] == [STUDY] for item in answer.json())
+    assert all(item["0020000D"]["Value"] == [STUDY] for item in answer.json())
+    address = answer.json()[-1]["7FE00010"]["BulkDataURI"]
+    pixels = client.get(address, headers={"accept": "application/octet-stream"})
+    assert pixels.content == bytes(range(256)) * 2
+
+
+def test_metadata_in_xml_names_the_same_bulk_data(client: AsgiClient) -> None:
+    url = f"/dicom-web/studies/{STUDY}/series/{STUDY}.1/metadata"
+    answer = client.get(url, headers={"accept": 'multipart/related; type="application/dicom+xml"'})
+    models = [read(model) for model in parts(answer.headers["content-type"], answer.content)]
+    plain = client.get(url).json()
+    assert [model["7FE00010"] for model in models] == [item["7FE00010"] for item in plain]
+    assert [model["00100010"] for model in models] == [item["00100010"] for item in plain]
+
+
+def test_metadata_of_a_file_that_cannot_be_followed_is_what_was_read_before(
+    client: AsgiClient, archive: FolderIntake
+) -> None:
+    path = archive.open_path(archive.instances[0])
+    path.write_bytes(path.read_bytes()[:-100])
+    url = f"/dicom-web/studies/{STUDY}/series/{STUDY}.1/instances/{STUDY}.1.1"
+    (item,) = client.get(f"{url}/metadata").json()
+    assert item["00080018"]["Value"] == [f"{STUDY}.1.1"]
+    assert client.get(f"{url}/frames/1").status_code == 404
 
 
 @pytest.mark.parametrize("accept", [ANY, "application/dicom"])

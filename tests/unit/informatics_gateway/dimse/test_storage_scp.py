@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""StorageProvider.take: every outcome has a status, nothing raises, nothing stays staged."""
+"""StorageProvider: every outcome has a status, nothing raises, nothing stays staged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from informatics_gateway.dimse.storage_scp import StorageProvider, StoreRequest
+from informatics_gateway.dimse.storage_scp import StorageProvider, StoreAnswer, StoreRequest
 from task_manager.actor import Actor
 from task_manager.errors import StoreError
 from tests.instances import STUDY, FolderIntake, ct, data_set_bytes
@@ -26,10 +26,18 @@ def request(sop_class_uid: str = CT, transfer_syntax_uid: str = EXPLICIT) -> Sto
     )
 
 
+def take(intake: FolderIntake, request: StoreRequest, data_set: bytes) -> StoreAnswer:
+    reception = StorageProvider(intake).begin(request)
+    whole = memoryview(data_set)
+    for at in range(0, len(whole), 100):
+        reception.write([whole[at : at + 40], whole[at + 40 : at + 100]])
+    return reception.finish()
+
+
 def test_stored_untouched(tmp_path: Path) -> None:
     intake = FolderIntake(tmp_path)
     sent = data_set_bytes(ct())
-    answer = StorageProvider(intake).take(request(), sent)
+    answer = take(intake, request(), sent)
     assert (answer.status, answer.comment) == (0x0000, "")
     assert data_set_bytes(intake.stored()[f"{STUDY}.1.1"]) == sent
     assert intake.actors == [Actor(door="dicom", name="SCANNER")]
@@ -47,7 +55,7 @@ def test_stored_untouched(tmp_path: Path) -> None:
 )
 def test_refused(tmp_path: Path, changed: StoreRequest, data_set: bytes, status: int) -> None:
     intake = FolderIntake(tmp_path)
-    answer = StorageProvider(intake).take(changed, data_set)
+    answer = take(intake, changed, data_set)
     assert answer.status == status
     assert 0 < len(answer.comment) <= 64
     assert intake.leftovers() == []
@@ -64,7 +72,7 @@ def test_failures_are_answers_and_logged_once(
     intake = FolderIntake(tmp_path)
     intake.broken = error
     with caplog.at_level(logging.INFO):
-        answer = StorageProvider(intake).take(request(), data_set_bytes(ct()))
+        answer = take(intake, request(), data_set_bytes(ct()))
     assert answer.status == status
     assert "Müller" not in answer.comment
     assert len(caplog.records) == 1
@@ -75,7 +83,7 @@ def test_log_and_comment_hold_no_patient_data(tmp_path: Path, caplog: pytest.Log
     intake = FolderIntake(tmp_path)
     data_set = data_set_bytes(ct(SeriesInstanceUID="1.2.34")).replace(b"1.2.34", b"Geheim")
     with caplog.at_level(logging.DEBUG):
-        answer = StorageProvider(intake).take(request(), data_set)
+        answer = take(intake, request(), data_set)
     assert answer.status == 0xC000
     assert "Geheim" not in answer.comment + caplog.text
     assert "SeriesInstanceUID" in answer.comment

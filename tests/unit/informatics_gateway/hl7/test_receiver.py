@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from informatics_gateway.hl7.receiver import OrderReceiver, Reply, unique_control_ids
+from informatics_gateway.hl7.receiver import MessageReceiver, Reply, unique_control_ids
 from informatics_gateway.statuses import STATUSES
 from profiles.faults import Fault
+from profiles.hl7.options import Reading, ReadingOptions
 from task_manager.errors import StoreError
 from task_manager.outcome import RefusalCode, Refused
 from tests.unit.informatics_gateway.hl7.intakes import MemoryIntake
@@ -21,8 +22,8 @@ from tests.unit.profiles.hl7.messages import MSH, changed, message, with_field
 NOW = datetime(2026, 5, 4, 9, 15, tzinfo=UTC)
 
 
-def receiver(intake: MemoryIntake) -> OrderReceiver:
-    return OrderReceiver(intake, clock=lambda: NOW, control_ids=lambda: "A1")
+def receiver(intake: MemoryIntake) -> MessageReceiver:
+    return MessageReceiver(intake, clock=lambda: NOW, control_ids=lambda: "A1")
 
 
 def msa(reply: Reply) -> list[str]:
@@ -89,6 +90,17 @@ def test_enhanced_mode() -> None:
     assert msa(receiver(MemoryIntake()).answer(raw))[1] == "CA"
 
 
+def test_a_sender_may_get_both_acknowledgements() -> None:
+    segment = changed(changed(MSH, 15, "AL"), 16, "AL")
+    raw = message().replace(MSH.encode(), segment.encode())
+    assert receiver(MemoryIntake()).answer(raw).second is None
+    both = Reading(default=ReadingOptions(both_acknowledgements=True))
+    reply = MessageReceiver(MemoryIntake(), both).answer(raw)
+    assert msa(reply)[1] == "CA"
+    assert reply.second is not None
+    assert b"MSA|AA|RIS0002" in reply.second
+
+
 def test_a_sender_that_wants_no_answer_gets_none_and_stays_connected() -> None:
     intake = MemoryIntake()
     segment = changed(changed(MSH, 15, "NE"), 16, "NE")
@@ -100,7 +112,7 @@ def test_a_sender_that_wants_no_answer_gets_none_and_stays_connected() -> None:
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        (with_field("MSH", 9, "OMI^O23"), "AR"),
+        (with_field("MSH", 9, "OML^O21"), "AR"),
         (with_field("OBR", 4, ""), "AE"),
         (message(MSH, "no segment"), "AR"),
     ],

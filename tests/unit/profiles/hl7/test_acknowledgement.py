@@ -9,7 +9,13 @@ import pytest
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 
-from profiles.hl7.acknowledgement import MAX_FAULTS_TOLD, AcknowledgementCode, acknowledge, code_for
+from profiles.hl7.acknowledgement import (
+    MAX_FAULTS_TOLD,
+    AcknowledgementCode,
+    acknowledge,
+    application_acknowledgement,
+    code_for,
+)
 from profiles.hl7.message import ErrorCode, Header, Hl7Fault, Location, read_message
 from tests.unit.profiles.hl7.messages import MSH, changed, message
 
@@ -99,6 +105,29 @@ def test_modes(accept: str, application: str, code: AcknowledgementCode, expecte
     """Tables 0008 and 0155; in enhanced mode the accept level is the one answer."""
     answer = acknowledge(header((15, accept), (16, application)), code, control_id="A1", sent_at=NOW)
     assert (segments(answer)[1].split("|")[1] if answer else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "code", "expected"),
+    [
+        ("", "", ACCEPT, None),
+        ("AL", "NE", ACCEPT, None),
+        ("NE", "AL", ACCEPT, None),
+        ("AL", "AL", ACCEPT, "AA"),
+        ("AL", "ER", ACCEPT, None),
+        ("AL", "ER", ERROR, "AE"),
+        ("SU", "AL", ERROR, None),
+        ("AL", "SU", REJECT, None),
+    ],
+)
+def test_the_second_answer(
+    accept: str, application: str, code: AcknowledgementCode, expected: str | None
+) -> None:
+    """Only who asks for both gets it; it asks for no acknowledgement itself."""
+    asked = header((15, accept), (16, application))
+    answer = application_acknowledgement(asked, code, control_id="A2", sent_at=NOW)
+    assert (segments(answer)[1].split("|")[1] if answer else None) == expected
+    assert answer is None or segments(answer)[0].split("|")[14:16] == ["NE", "NE"]
 
 
 @pytest.mark.parametrize(

@@ -10,33 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiles.codes import Code
-from profiles.hl7.order import (
-    MAX_ORDERS,
-    OrderOptions,
-    OrderRefusal,
-    ParsedOrderMessage,
-    parse_order_message,
-)
+from profiles.hl7.message import FieldPath
+from profiles.hl7.options import ReadingOptions
+from profiles.hl7.order import MAX_ORDERS, ParsedOrderMessage, parse_order_message
+from profiles.hl7.reading import MessageRefusal
 from profiles.order import MessageKey, Order, OrderControl, Priority
 from tests.unit.profiles.hl7.messages import MSH, OBR, ORC, PID, PV1, ZDS, changed, message, with_field
 
 START = datetime(2026, 5, 4, 9, 10, tzinfo=UTC)
 
 
-def parsed(raw: bytes, options: OrderOptions | None = None) -> ParsedOrderMessage:
+def parsed(raw: bytes, options: ReadingOptions | None = None) -> ParsedOrderMessage:
     found = parse_order_message(raw, options)
     assert isinstance(found, ParsedOrderMessage), found
     return found
 
 
-def only(raw: bytes, options: OrderOptions | None = None) -> Order:
+def only(raw: bytes, options: ReadingOptions | None = None) -> Order:
     (order,) = parsed(raw, options).orders
     return order
 
 
-def faults(raw: bytes, options: OrderOptions | None = None) -> list[tuple[str, str]]:
+def faults(raw: bytes, options: ReadingOptions | None = None) -> list[tuple[str, str]]:
     found = parse_order_message(raw, options)
-    assert isinstance(found, OrderRefusal), found
+    assert isinstance(found, MessageRefusal), found
     return [(str(fault.location), fault.code.value) for fault in found.faults]
 
 
@@ -65,6 +62,10 @@ def test_the_sample_order() -> None:
             requesting_physician_name="Smith^Anna",
             admission_id="V123",
             scheduled_at=datetime(2026, 5, 4, 9, 10, tzinfo=UTC),
+            order_status="SC",
+            placer_issuer="RIS",
+            filler_issuer="RIS",
+            scheduled_procedure_step_id="SPS100",
         ),
     )
 
@@ -118,7 +119,7 @@ def test_fields(name: str, number: int, value: str, attribute: str, expected: ob
 
 
 def test_options_decide_what_sites_decide() -> None:
-    options = OrderOptions(
+    options = ReadingOptions(
         routine_priority=Priority.LOW,
         time_zone=timezone(timedelta(hours=-5)),
         patient_id_authority="1.2.9",
@@ -150,6 +151,118 @@ def test_an_order_without_zds_is_matched_by_accession_number() -> None:
     assert only(message(MSH, PID, ORC, OBR)).study_instance_uid == ""
 
 
+OMI = changed(changed(MSH, 9, "OMI^O23^OMI_O23"), 12, "2.5.1")
+OMI_OBR = "OBR|1|P100^RIS|F100^RIS|CTCHEST^CT chest^99LOC||||||||||||1234^Smith^Anna"
+IPC = (
+    "IPC|ACC100^RIS^1.2.3.4^ISO|RP100^RIS|1.2.840.99999.1^^1.2.840.99999.1^ISO|SPS100^RIS|CT^^DCM"
+    "|LUNGAI^Lung nodule AI^99LOC||CT1|CT1AE"
+)
+
+
+def omi(*segments: str) -> bytes:
+    return message(OMI, PID, "ORC|NW|P100^RIS|F100^RIS||SC", *segments)
+
+
+def test_an_imaging_order_has_its_identifiers_in_IPC() -> None:
+    order = only(
+        omi("TQ1|1||||||20260504091000|20260504120000|S^Stat^HL70485", OMI_OBR, "NTE|1||contrast", IPC)
+    )
+    assert order == Order(
+        control=OrderControl.NEW,
+        placer_order_number="P100",
+        filler_order_number="F100",
+        accession_number="ACC100",
+        issuer_of_accession_number="1.2.3.4",
+        patient_id="12345",
+        issuer_of_patient_id="HOSP",
+        patient_name="Roe^Jane",
+        patient_birth_date="19700101",
+        patient_sex="F",
+        requested_procedure_id="RP100",
+        requested_procedure_description="CT chest",
+        requested_procedure_code=Code("CTCHEST", "99LOC", "CT chest"),
+        scheduled_procedure_step_id="SPS100",
+        protocol_code=Code("LUNGAI", "99LOC", "Lung nodule AI"),
+        study_instance_uid="1.2.840.99999.1",
+        modality="CT",
+        station_name="CT1AE",
+        priority=Priority.HIGH,
+        requesting_physician_name="Smith^Anna",
+        scheduled_at=START,
+        expected_at=datetime(2026, 5, 4, 12, tzinfo=UTC),
+        order_status="SC",
+        placer_issuer="RIS",
+        filler_issuer="RIS",
+        comments="contrast",
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        pytest.param(omi(OMI_OBR), [("IPC-1", "101")], id="no-ipc"),
+        pytest.param(omi(OMI_OBR, "IPC|" + "A" * 17), [("IPC-1.1", "104")], id="accession-too-long"),
+        pytest.param(omi(OMI_OBR, "IPC|A1||no.uid"), [("IPC-3.1", "102")], id="no-uid"),
+        pytest.param(omi(OMI_OBR, IPC, "IPC|A1||1.2.9"), [("IPC-3.1", "198")], id="steps-of-two-studies"),
+    ],
+)
+def test_refusals_of_imaging_orders(raw: bytes, expected: list[tuple[str, str]]) -> None:
+    assert faults(raw) == expected
+
+
+def test_an_imaging_order_may_have_several_steps_of_one_study() -> None:
+    assert only(omi(OMI_OBR, IPC, IPC.replace("SPS100", "SPS101"))).scheduled_procedure_step_id == "SPS100"
+
+
+def test_a_general_order_is_read_as_ORM_is() -> None:
+    raw = with_field("MSH", 9, "OMG^O19^OMG_O19")
+    assert only(raw) == only(message())
+
+
+def test_a_site_has_fields_elsewhere() -> None:
+    places = {
+        "accession_number": "ZAC-2 OBR-18",
+        "study_instance_uid": "ZAC-3.2",
+        "priority": "ZAC-4",
+        "details.ward": "PV1-3.1",
+        "details.allergy": "AL1-3.2",
+    }
+    options = ReadingOptions(
+        fields={name: tuple(FieldPath.parsed(one) for one in text.split()) for name, text in places.items()}
+    )
+    segments = ["AL1|1||1^Iodine~2^Nuts", "AL1|2||3^Latex"]
+    own = "ZAC|x|ACC7|y^1.2.777|S"
+    first = only(
+        message(MSH, PID, changed(PV1, 3, "W12^3"), *segments, changed(ORC, 7, ""), OBR, own), options
+    )
+    assert (first.accession_number, first.study_instance_uid) == ("ACC7", "1.2.777")
+    assert first.priority is Priority.HIGH
+    assert first.details == (
+        *(("ward", "W12"), ("allergy", "Iodine")),
+        *(("allergy", "Nuts"), ("allergy", "Latex")),
+    )
+    assert only(message(MSH, PID, PV1, ORC, OBR, "ZAC|x||^1.2.3"), options).accession_number == "ACC100"
+
+
+def test_segments_of_a_site_are_kept_as_sent() -> None:
+    found = parsed(message(MSH, PID, "ZPA|of all", ORC, OBR, ZDS, "ZOR|1|a\\T\\b", ORC, OBR, "ZOR|2")).orders
+    assert [order.extra_segments for order in found] == [
+        ("ZPA|of all", "ZOR|1|a\\T\\b"),
+        ("ZPA|of all", "ZOR|2"),
+    ]
+
+
+def test_what_is_deleted_is_told_apart_from_what_is_not_said() -> None:
+    pid = changed(changed(PID, 5, '""'), 8, "")
+    order = only(message(MSH, pid, ORC, changed(changed(OBR, 31, '""'), 27, ""), ZDS))
+    assert order.cleared == ("patient_name", "reason")
+
+
+@pytest.mark.parametrize("control", ["CA", "SC", "HD", "RL", "NA", "OC", "SS"])
+def test_controls_that_need_no_more_than_a_number(control: str) -> None:
+    assert only(message(MSH, f"ORC|{control}||F100")).filler_order_number == "F100"
+
+
 def test_a_cancel_needs_no_more_than_its_number() -> None:
     order = only(message(MSH, "ORC|CA|P100"))
     assert (order.control, order.placer_order_number, order.patient_id) == (OrderControl.CANCEL, "P100", "")
@@ -159,8 +272,8 @@ def test_a_cancel_needs_no_more_than_its_number() -> None:
     ("raw", "expected"),
     [
         pytest.param(with_field("MSH", 9, "ADT^A08"), [("MSH-9.1", "200")], id="other-type"),
-        pytest.param(with_field("MSH", 9, "OMI^O23^OMI_O23"), [("MSH-9.1", "200")], id="omi"),
-        pytest.param(with_field("MSH", 9, "OMG^O19"), [("MSH-9.1", "200")], id="omg"),
+        pytest.param(with_field("MSH", 9, "OML^O21"), [("MSH-9.1", "200")], id="laboratory"),
+        pytest.param(with_field("MSH", 9, "OMI^O19"), [("MSH-9.2", "201")], id="trigger-of-another-type"),
         pytest.param(with_field("MSH", 9, ""), [("MSH-9.1", "200")], id="no-type"),
         pytest.param(with_field("MSH", 9, "ORM^O02"), [("MSH-9.2", "201")], id="other-trigger"),
         pytest.param(with_field("MSH", 9, "ORM"), [("MSH-9.2", "201")], id="no-trigger"),
@@ -171,7 +284,7 @@ def test_a_cancel_needs_no_more_than_its_number() -> None:
         pytest.param(with_field("MSH", 10, "C" * 200), [("MSH-10", "104")], id="control-id-too-long"),
         pytest.param(with_field("MSH", 3, "A" * 300), [("MSH-3", "104")], id="application-too-long"),
         pytest.param(with_field("ORC", 1, ""), [("ORC-1", "101")], id="no-control"),
-        pytest.param(with_field("ORC", 1, "HD"), [("ORC-1", "103")], id="control-not-acted-on"),
+        pytest.param(with_field("ORC", 1, "RF"), [("ORC-1", "103")], id="control-not-acted-on"),
         pytest.param(with_field("PID", 3, ""), [("PID-3", "101")], id="no-patient-id"),
         pytest.param(with_field("PID", 3, "^^^HOSP"), [("PID-3", "101")], id="authority-without-id"),
         pytest.param(with_field("PID", 3, '""'), [("PID-3", "101")], id="patient-id-deleted"),
@@ -181,8 +294,8 @@ def test_a_cancel_needs_no_more_than_its_number() -> None:
         pytest.param(with_field("PID", 5, "N" * 65), [("PID-5", "104")], id="name-too-long"),
         pytest.param(with_field("PID", 7, "01.01.1970"), [("PID-7", "102")], id="birth-date"),
         pytest.param(with_field("OBR", 4, ""), [("OBR-4", "101")], id="no-procedure"),
-        pytest.param(with_field("OBR", 18, "A" * 17), [("OBR-18", "104")], id="accession-too-long"),
-        pytest.param(with_field("OBR", 19, "A" * 17), [("OBR-19", "104")], id="procedure-id-too-long"),
+        pytest.param(with_field("OBR", 18, "A" * 17), [("OBR-18.1", "104")], id="accession-too-long"),
+        pytest.param(with_field("OBR", 19, "A" * 17), [("OBR-19.1", "104")], id="procedure-id-too-long"),
         pytest.param(with_field("ORC", 7, "1^^^soon"), [("ORC-7.4", "102")], id="start"),
         pytest.param(with_field("ZDS", 1, "1.02.3"), [("ZDS-1.1", "102")], id="uid"),
         pytest.param(with_field("ZDS", 1, ""), [("ZDS-1", "101")], id="empty-zds"),
@@ -211,13 +324,13 @@ def test_refusals(raw: bytes, expected: list[tuple[str, str]]) -> None:
 
 
 def test_all_faults_are_told_at_once_with_their_places() -> None:
-    second = [changed(ORC, 1, "XX"), changed(OBR, 18, "A" * 20), "ZDS|x"]
+    second = [changed(ORC, 1, "RF"), changed(OBR, 18, "A" * 20), "ZDS|x"]
     raw = message(MSH, changed(PID, 7, "yesterday"), PV1, ORC, changed(OBR, 4, ""), ZDS, *second)
     assert faults(raw) == [
-        ("OBR-4", "101"),
-        ("PID-7", "102"),
         ("ORC[2]-1", "103"),
-        ("OBR[2]-18", "104"),
+        ("PID-7", "102"),
+        ("OBR-4", "101"),
+        ("OBR[2]-18.1", "104"),
         ("ZDS[2]-1.1", "102"),
     ]
 
@@ -226,7 +339,7 @@ def test_no_fault_repeats_a_value() -> None:
     pid = changed(changed(PID, 3, "SECRET" * 20), 5, "SECRET" * 20)
     raw = message(MSH, pid, changed(ORC, 1, "SECRET"), OBR, "ZDS|SECRET")
     found = parse_order_message(raw)
-    assert isinstance(found, OrderRefusal)
+    assert isinstance(found, MessageRefusal)
     assert len(found.faults) == 4
     assert "SECRET" not in " ".join(str(fault) for fault in found.faults)
 
@@ -244,7 +357,7 @@ def test_any_field_content_is_an_order_or_a_refusal(segment: int, number: int, v
     segments = list(_SEGMENTS)
     segments[segment] = changed(segments[segment], number + 1, value)
     found = parse_order_message(message(*segments))
-    if isinstance(found, OrderRefusal):
+    if isinstance(found, MessageRefusal):
         assert found.faults
     else:
         assert all(len(order.accession_number) <= 16 for order in found.orders)
@@ -254,4 +367,4 @@ def test_any_field_content_is_an_order_or_a_refusal(segment: int, number: int, v
 def test_damaged_messages_are_an_order_or_a_refusal(junk: bytes, at: int) -> None:
     raw = message()
     found = parse_order_message(raw[:at] + junk + raw[at + len(junk) :])
-    assert isinstance(found, OrderRefusal | ParsedOrderMessage)
+    assert isinstance(found, MessageRefusal | ParsedOrderMessage)

@@ -222,9 +222,20 @@ def test_the_event_id_can_be_another() -> None:
     assert b'codeSystemName="urn:ihe:rad"' in message
 
 
+def test_a_merge_tells_both_identifiers_of_the_patient() -> None:
+    merged = event(type=EventType.PATIENT_MERGED, former_patient_id="99", former_issuer="1.2.3")
+    told = [
+        (node.get("ParticipantObjectID"), node.findtext("ParticipantObjectName"))
+        for node in xml(merged).findall("ParticipantObjectIdentification")[:2]
+    ]
+    assert told == [("12345^^^HOSP", "Patient"), ("99^^^&1.2.3&ISO", "Former Patient")]
+
+
 def test_the_documented_events_are_these() -> None:
     page = (Path(__file__).parents[4] / "docs" / "concepts" / "events.md").read_text(encoding="utf-8")
     rows = {
-        tuple(cell.strip() for cell in line.split("|")[1:3]) for line in page.split("\n") if "| RID" in line
+        tuple(cell.strip() for cell in line.split("|")[1:3])
+        for line in page.split("\n")
+        if line.startswith(("| RID", "| 110"))
     }
     assert rows == {(kind.value, name) for kind, name in EVENT_NAMES.items()}

@@ -246,8 +246,8 @@ def test_reasons_tell_places_and_missing_values() -> None:
         of=of,
     )
     assert [s.reason for s in one.requirements[0].series] == [
-        "not selected: place 2 of 2 candidates by SliceThickness ascending",
-        "selected: place 1 of 2 candidates by SliceThickness ascending",
+        "not selected: place 2 of 2 candidates by SliceThickness ascending ('5.0')",
+        "selected: place 1 of 2 candidates by SliceThickness ascending ('1.0')",
         "not selected: values are missing",
         "not selected: a condition is not met",
     ]

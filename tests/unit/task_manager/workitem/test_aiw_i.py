@@ -15,7 +15,7 @@ from profiles.ups.context import code_of, result_context, run_parameters
 from profiles.ups.references import listed_instances
 from task_manager.study.model import Instance, Study, StudyState
 from task_manager.workitem import machine
-from task_manager.workitem.aiw_i import InferenceRequest, inference_workitem
+from task_manager.workitem.aiw_i import InferenceRequest, corrected_requests, inference_workitem
 from task_manager.workitem.commands import Create
 from task_manager.workitem.machine import Applied
 from tests.contract.workitems import CT_IMAGE_STORAGE, NOW
@@ -152,6 +152,45 @@ def test_the_order_is_told() -> None:
     assert context.requested_procedure_code == Code("C1", "L", "CT chest")
     assert context.referring_physician_name == "Ref^R"
     assert context.reason_for_requested_procedure == "cough"
+
+
+def test_who_issued_the_numbers_is_told() -> None:
+    order = replace(
+        ORDER,
+        issuer_of_accession_number="1.2.3.4",
+        placer_issuer="RIS",
+        filler_issuer="bad\x00issuer",
+        comments="with contrast",
+        expected_at=NOW,
+    )
+    attributes = inference_workitem(replace(REQUEST, order=order, expected_at=None))
+    created(attributes)
+    (request,) = items(attributes, "ReferencedRequestSequence")
+    (accession,) = items(request, "IssuerOfAccessionNumberSequence")
+    assert (text(accession, "UniversalEntityID"), text(accession, "UniversalEntityIDType")) == (
+        "1.2.3.4",
+        "ISO",
+    )
+    (placer,) = items(request, "OrderPlacerIdentifierSequence")
+    assert text(placer, "LocalNamespaceEntityID") == "RIS"
+    assert items(request, "OrderFillerIdentifierSequence") == []
+    assert text(attributes, "CommentsOnTheScheduledProcedureStep") == "with contrast"
+    assert text(attributes, "ExpectedCompletionDateTime") == "20260301120000+0000"
+
+
+def test_a_new_accession_number_reaches_the_request_of_its_order() -> None:
+    attributes = inference_workitem(REQUEST)
+    other = merged([element("StudyInstanceUID", "1.2.9"), element("AccessionNumber", "B7")])
+    both = merged(
+        [
+            attributes,
+            element("ReferencedRequestSequence", *items(attributes, "ReferencedRequestSequence"), other),
+        ]
+    )
+    changes = corrected_requests(both, "A1", replace(ORDER, accession_number="A2"))
+    found = items(changes, "ReferencedRequestSequence")
+    assert [text(request, "AccessionNumber") for request in found] == ["A2", "B7"]
+    assert corrected_requests(both, "X", replace(ORDER, accession_number="A2")) == {}
 
 
 def test_without_order_the_images_speak() -> None:

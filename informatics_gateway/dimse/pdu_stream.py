@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes of one connection as PDUs (PS3.8 9.3): one buffer for all of them, whatever their length.
+
+Acknowledges each read at once: senders that leave Nagle's algorithm on (DCMTK ``storescu`` by default) wait
+for our delayed acknowledgement inside every object otherwise. Knows nothing of what PDUs mean.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+
+_BUFFER_BYTES = 256 * 1024
+_PDU_HEADER = struct.Struct(">BxL")
+_LEAST_RATE = 64
+"""Bytes per second within a PDU or message: who sends less holds a thread and a file for nothing."""
+
+
+class ConnectionEndedError(Exception):
+    """The peer hung up, or we were asked to stop in the middle of something."""
+
+
+class StalledError(Exception):
+    """The peer sends nothing, or next to nothing, in the middle of something."""
+
+
+class PduStream:
+    """Reads a connection.
+
+    Parameters
+    ----------
+    connection
+        A blocking socket, also one of TLS.
+    timeout_s
+        How long nothing may come in the middle of a PDU; also the span over which the least rate is taken.
+    waker
+        A socket that becomes readable when something else than bytes of the peer wants attention.
+    interrupted
+        Asked after `waker` spoke, whether to stop in the middle of a PDU.
+    before_refill
+        Called before bytes that were given out are overwritten.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        timeout_s: float,
+        waker: socket.socket | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+        before_refill: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._waker = waker
+        self._interrupted = interrupted
+        self.before_refill = before_refill
+        self._pending = connection.pending if isinstance(connection, ssl.SSLSocket) else None
+        self._quick = connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(
+            socket, "TCP_QUICKACK"
+        )
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+        if waker is not None:
+            self._poll.register(waker, select.POLLIN)
+        self._memory = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._memory)
+        self._start = self._end = 0
+        self._since = 0.0
+        self._in_span = 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether bytes are there to be read, or the end; returns early, with no, when the waker speaks."""
+        if self._end > self._start or (self._pending is not None and self._pending()):
+            return True
+        connection = self._connection.fileno()
+        if connection < 0:
+            return False
+        ready = [number for number, _ in self._poll.poll(timeout_s * 1000)]
+        if self._waker is not None and self._waker.fileno() in ready:
+            self._waker.recv(4096)
+        return connection in ready
+
+    def rest(self, timeout_s: float) -> None:
+        """Wait for the waker alone."""
+        if self._waker is not None:
+            waiting = select.poll()
+            waiting.register(self._waker, select.POLLIN)
+            if waiting.poll(timeout_s * 1000):
+                self._waker.recv(4096)
+
+    def header(self) -> tuple[int, int]:
+        """Type and length of the next PDU.
+
+        Raises
+        ------
+        ConnectionEndedError, StalledError
+            As every reading method, if its bytes do not come.
+        """
+        kind, length = _PDU_HEADER.unpack(self.take(_PDU_HEADER.size))
+        return kind, length
+
+    def begin(self) -> None:
+        """What is read from now on belongs together: it has to come at the least rate."""
+        self._since = 0.0
+        self._in_span = 0
+
+    def take(self, count: int) -> memoryview:
+        """The next few bytes, valid until the next call."""
+        while self._end - self._start < count:
+            self._refill()
+        start = self._start
+        self._start += count
+        return self._view[start : self._start]
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; the caller has bounded `count`."""
+        parts: list[bytes] = []
+        while count:
+            piece = self.piece(count)
+            parts.append(bytes(piece))
+            count -= len(piece)
+        return b"".join(parts)
+
+    def piece(self, most: int) -> memoryview:
+        """At least one and at most so many of the next bytes, valid until `before_refill` is called."""
+        if self._start == self._end:
+            self._refill()
+        start = self._start
+        self._start = min(self._end, start + most)
+        return self._view[start : self._start]
+
+    def drop(self) -> bool:
+        """Throw away what has come by now; whether there was anything, and more may come."""
+        self._start = self._end = 0
+        if not self.wait(0):
+            return False
+        try:
+            return bool(self._connection.recv_into(self._view))
+        except OSError:
+            return False
+
+    def _refill(self) -> None:
+        self.before_refill()
+        rest = self._end - self._start
+        if rest:
+            self._view[:rest] = self._view[self._start : self._end]
+        self._start, self._end = 0, rest
+        self._wait_within()
+        try:
+            count = self._connection.recv_into(self._view[rest:])
+            if self._quick:  # the kernel forgets it
+                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError) as error:
+            raise StalledError from error
+        except (OSError, ValueError) as error:
+            raise ConnectionEndedError from error
+        if not count:
+            raise ConnectionEndedError
+        self._end += count
+        self._in_span += count
+
+    def _wait_within(self) -> None:
+        """Wait for bytes that are due."""
+        now = time.monotonic()
+        if not self._since:
+            self._since = now
+        elif now - self._since > self._timeout_s:
+            if self._in_span < _LEAST_RATE * self._timeout_s:
+                raise StalledError
+            self._since, self._in_span = now, 0
+        deadline = now + self._timeout_s
+        while True:
+            if self._pending is not None and self._pending():
+                return
+            ready = [number for number, _ in self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)]
+            if self._connection.fileno() in ready:
+                return
+            if not ready:
+                raise StalledError
+            if self._waker is not None:
+                self._waker.recv(4096)
+            if self._interrupted():
+                raise ConnectionEndedError
