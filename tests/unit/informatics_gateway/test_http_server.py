@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
+from starlette.responses import PlainTextResponse
+from starlette.routing import Match
 
 from informatics_gateway import api
 from informatics_gateway.dicomweb import qido_rs, wado_rs
-from informatics_gateway.http_server import answer_store_failures
+from informatics_gateway.http_server import HttpServer, answer_store_failures
 from tests.asgi import AsgiClient
 from tests.service import make_service
 
@@ -38,3 +42,30 @@ def test_a_store_that_fails_is_503_and_a_time_to_come_back(tmp_path: Path, path:
     assert int(answer.headers["Retry-After"]) > 0
     assert "SELECT" not in answer.text
     bed.database.close()
+
+
+class _OneDoor:
+    """Answers one path, and says so."""
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        here = scope["type"] == "http" and scope["path"] == "/here"
+        return (Match.FULL if here else Match.NONE), {}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("the door")(scope, receive, send)
+
+
+def test_a_door_gets_its_requests_before_the_application() -> None:
+    app = FastAPI()
+
+    @app.get("/{path}")
+    def answer(path: str) -> str:
+        return f"the application, {path}"
+
+    server = HttpServer(app, "127.0.0.1", 0, doors=[_OneDoor()])
+    server.start()
+    try:
+        assert httpx.get(f"{server.url}/here").text == "the door"
+        assert httpx.get(f"{server.url}/there").json() == "the application, there"
+    finally:
+        server.stop()

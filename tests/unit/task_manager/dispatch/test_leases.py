@@ -32,6 +32,7 @@ from tests.contract.workitems import NOW, code, instances, minimal, performed, p
 LIMITS = LeaseLimits(silence=timedelta(minutes=15), run=timedelta(hours=2), tries=3)
 UID, LOCK = "1.2.3.1", "1.2.3.999"
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 
 
 def made(now: datetime = NOW, **given: object) -> Workitem:
@@ -80,6 +81,32 @@ def test_lease_ends_with_silence_or_with_too_long_a_run(
         after(made(), CLAIM), claimed_at=at(claimed), heard_at=at(heard), modified_at=NOW + 60 * MINUTE
     )
     assert leases.lease_until(workitem, LIMITS) == NOW + expected * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("stored", "counted", "expected"),
+    [
+        pytest.param(None, None, None, id="not claimed"),
+        pytest.param(None, 15, 15, id="claimed"),
+        pytest.param(15, 15.5, 15, id="heard half a minute later: the index is not written"),
+        pytest.param(15, 16, 16, id="heard a minute later"),
+        pytest.param(15, 14, 14, id="earlier than stored"),
+        pytest.param(15, None, None, id="finished"),
+    ],
+)
+def test_a_lease_is_stored_when_it_has_moved_on(
+    stored: float | None, counted: float | None, expected: float | None
+) -> None:
+    def at(minutes: float | None) -> datetime | None:
+        return None if minutes is None else NOW + minutes * MINUTE
+
+    assert leases.renewed_lease(at(stored), at(counted), LIMITS) == at(expected)
+
+
+def test_a_short_lease_is_followed_more_closely() -> None:
+    limits = replace(LIMITS, silence=10 * SECOND)
+    assert leases.renewed_lease(NOW, NOW + 2 * SECOND, limits) == NOW + 2 * SECOND
+    assert leases.renewed_lease(NOW, NOW + SECOND / 2, limits) == NOW
 
 
 def test_silence_does_not_count_where_a_person_works() -> None:

@@ -53,6 +53,24 @@ def test_what_is_asked_meanwhile_forms_the_next_batch_in_the_order_asked() -> No
     assert answering.batches == [[0], list(range(1, 65)), list(range(65, 101))]
 
 
+def test_a_bound_lets_each_be_answered_without_the_next() -> None:
+    answering = _Answering()
+    futures = _asked(answering, (1, 2, 3), most=1)
+    assert [future.result(_S) for future in futures] == [-1, -2, -3]
+    assert answering.batches == [[0], [1], [2], [3]]
+
+
+def test_another_thread_answers_while_one_waits() -> None:
+    answering = _Answering()
+    batches: Batches[int, int] = Batches(answering, name="test", threads=2)
+    first = batches.ask(0)
+    assert answering.held.wait(_S)
+    assert batches.ask(1).result(_S) == -1
+    assert not first.done()
+    answering.go.set()
+    assert first.result(_S) == 0
+
+
 def test_one_that_fails_fails_no_other() -> None:
     answering = _Answering(lambda number: KeyError(number) if number == 2 else None)
     futures = _asked(answering, (1, 2, 3))
