@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.dicomweb import GROUP as WEB
 from benchmarks.__main__ import main
+from benchmarks.dicomweb import GROUP as WEB
 from conformance.peers.process import wait_until
 
 pytestmark = pytest.mark.peers
