@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -33,17 +33,19 @@ from benchmarks.inside import measure_inside
 from benchmarks.machine import describe_machine, describe_peers, postgresql_version
 from benchmarks.receiving import measure_receiving
 from benchmarks.report import print_report, to_json
-from benchmarks.studies import make_study
+from benchmarks.studies import EncodedStudy, make_study
 from benchmarks.worklist import measure_worklist
 from benchmarks.worklist_setup import QUICK, WorklistSizes
 from conformance.peers.installed import PeerMissingError
-from conformance.peers.orthanc import run_orthanc
+from conformance.peers.orthanc import Orthanc, run_orthanc
 from conformance.peers.process import PeerFailedError
 
 _INTERRUPTED = 130
 _ORTHANC_SETTINGS = {"StableAge": 60, "DicomThreadsCount": 4}
 _FULL = {"slices": 200, "size": 512, "runs": 3, "quiet_period": 2.0}
 _QUICK = {"slices": 32, "size": 128, "runs": 1, "quiet_period": 0.5}
+_SMALL_INSTANCES = {False: 20_000, True: 640}
+"""Sent to see memory; the second in a quick run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    if given.folder is not None:
+        tempfile.tempdir = str(given.folder)  # peers write to the same disk
     try:
         with tempfile.TemporaryDirectory(
             prefix="airway-bench-", dir=given.folder, ignore_cleanup_errors=True
@@ -90,7 +94,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
         _note(f"[{time.monotonic() - start:5.0f} s] {text}")
 
     figures: list[Figure] = []
-    if given.only in (None, "studies", "dicomweb"):
+    if given.only in (None, "studies", "dicomweb", "receiving"):
         figures += _measure_studies(given, folder, facts, stage)
     if given.only in (None, "worklist"):
         stage("measuring the worklist on SQLite and PostgreSQL")
@@ -111,13 +115,16 @@ def _measure_studies(
     copies = itertools.count(1)
     with run_orthanc(settings=_ORTHANC_SETTINGS) as orthanc:
         facts["peers"].update(describe_peers(orthanc))
+        if given.only == "receiving":
+            stage("measuring what is received by C-STORE")
+            return _measure_receiving(given, study, copies, orthanc, folder)
         if given.only == "dicomweb":
             stage("measuring what is stored and retrieved by DICOMweb")
             return measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
         stage("measuring in process")
         figures = measure_inside(study.write(folder / "inside"), runs=given.runs)
         stage("measuring what is received by C-STORE")
-        received = measure_receiving(study, copies, orthanc, folder, runs=given.runs)
+        received = _measure_receiving(given, study, copies, orthanc, folder)
         stage("measuring studies from door to door")
         flow = measure_flow(
             study, copies, orthanc, folder, runs=given.runs, quiet_period_s=given.quiet_period
@@ -125,6 +132,13 @@ def _measure_studies(
         stage("measuring what is stored and retrieved by DICOMweb")
         web = measure_dicomweb(study, copies, orthanc, folder, runs=given.runs)
     return [*flow, *received, *web, *figures]
+
+
+def _measure_receiving(
+    given: argparse.Namespace, study: EncodedStudy, copies: Iterator[int], orthanc: Orthanc, folder: Path
+) -> list[Figure]:
+    small = _SMALL_INSTANCES[given.quick]
+    return measure_receiving(study, copies, orthanc, folder, runs=given.runs, small=small)
 
 
 def _command(given: argparse.Namespace) -> str:
@@ -141,7 +155,9 @@ def _command(given: argparse.Namespace) -> str:
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few small images, one run: only to try it out")
-    parser.add_argument("--only", choices=("studies", "dicomweb", "worklist"), help="measure this part alone")
+    parser.add_argument(
+        "--only", choices=("studies", "receiving", "dicomweb", "worklist"), help="measure this part alone"
+    )
     parser.add_argument("--slices", type=_positive, help="images of the phantom (200; quick 32)")
     parser.add_argument("--size", type=_positive, help="rows and columns (512; quick 128)")
     parser.add_argument("--runs", type=_positive, help="repetitions of everything (3; quick 1)")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances received per second over C-STORE: Airway, and Orthanc with the same files right before or after.
+"""Instances received over C-STORE: Airway, Orthanc and DCMTK with the same files right after each other.
 
 Airway runs doors and store only, with a quiet period that does not end, so that nothing else is going on.
+Told are instances per second, the receiver's processor time for each, and memory over many associations.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,25 +18,55 @@ from pathlib import Path
 from benchmarks.fast_sender import SendingError, seconds_to_send
 from benchmarks.figures import Figure, sample
 from benchmarks.serving import ServedAirway, run_airway
-from benchmarks.studies import EncodedStudy
-from conformance.peers.dcmtk import storescu
+from benchmarks.studies import EncodedStudy, make_study
+from conformance.peers.dcmtk import run_storescp, storescu
 from conformance.peers.orthanc import Orthanc
 
 GROUP = "received by C-STORE"
 _WARM_UP_IMAGES = 4
 _SENDING_S = 600.0
-_CONFIG = {"roles": ["gateway", "task_manager"], "study": {"quiet_period_s": 86_400}}
+_CONFIG = {
+    "roles": ["gateway", "task_manager"],
+    "study": {"quiet_period_s": 86_400},
+    "gateway": {"dicom": {"most_associations": 100}},
+}
+_ORTHANC, _DCMTK = "Orthanc", "DCMTK storescp --fork"
+_PLAIN = "plain storescu, 1 association"
+_FAST = ("fast sender, 1 association", "fast sender, 4 associations")
+_RATE_TARGETS = {
+    _ORTHANC: {_PLAIN: 20.0, _FAST[0]: 4.0, _FAST[1]: 4.0},
+    _DCMTK: {_FAST[0]: 1.0, _FAST[1]: 1.0},
+}
+_CPU_TARGET = 1 / 3
+_MEMORY_ASSOCIATIONS = 64
+_MEMORY_TARGET = 1.2
+_SMALL_SIZE = 64
+_HEADER_BYTES = 8192
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receiver:
-    """A DICOM port, and how many instances of a study are behind it."""
+    """A DICOM port, the process behind it, and how many instances of a study that holds."""
 
     name: str
     host: str
     port: int
     ae_title: str
+    pid: int
     instances: Callable[[str], int]
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the process and of its children that ended."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(ticks) for ticks in fields[11:15]) / _TICKS
+
+    def resident_megabytes(self) -> float:
+        """Memory that the process holds."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +116,21 @@ def by_fast_sender(associations: int) -> Callable[[EncodedStudy, Path, Receiver]
 
 
 SENDERS = (
-    Sender(name="plain storescu, 1 association", send=by_storescu),
-    Sender(name="fast sender, 1 association", send=by_fast_sender(1)),
-    Sender(name="fast sender, 4 associations", send=by_fast_sender(4)),
+    Sender(name=_PLAIN, send=by_storescu),
+    Sender(name=_FAST[0], send=by_fast_sender(1)),
+    Sender(name=_FAST[1], send=by_fast_sender(4)),
 )
 
 
 def measure_receiving(
-    study: EncodedStudy, copies: Iterator[int], orthanc: Orthanc, folder: Path, *, runs: int
+    study: EncodedStudy, copies: Iterator[int], orthanc: Orthanc, folder: Path, *, runs: int, small: int
 ) -> list[Figure]:
-    """Instances per second by sender, Airway beside Orthanc.
+    """Instances per second and processor time by sender, beside Orthanc and DCMTK; memory over many.
+
+    Parameters
+    ----------
+    small
+        How many small instances are sent over many associations to see memory.
 
     Raises
     ------
@@ -101,6 +138,7 @@ def measure_receiving(
         If an instance was not taken.
     """
     rates: dict[tuple[str, str], list[float]] = {}
+    costs: dict[tuple[str, str], list[float]] = {}
     with _receivers(orthanc, folder) as receivers:
         for sender in SENDERS:
             for receiver in receivers:
@@ -111,23 +149,69 @@ def measure_receiving(
                 sent = study.copy(next(copies))
                 # who goes first changes from run to run
                 for receiver in receivers if run % 2 == 0 else receivers[::-1]:
+                    used = receiver.cpu_seconds()
                     seconds = sender.send(sent, folder / "sent", receiver)
+                    cost = receiver.cpu_seconds() - used
                     found = receiver.instances(sent.study_instance_uid)
                     if found != len(sent.files):
                         raise SendingError(f"{receiver.name} holds {found} of {len(sent.files)} instances")
-                    rates.setdefault((sender.name, receiver.name), []).append(len(sent.files) / seconds)
+                    key = (sender.name, receiver.name)
+                    rates.setdefault(key, []).append(len(sent.files) / seconds)
+                    costs.setdefault(key, []).append(max(cost, 1 / _TICKS) / len(sent.files) * 1000)
             orthanc.clear()
+        memory = _memory(next(one for one in receivers if one.name == "Airway"), copies, small)
+    return [*_rates(rates), *_costs(costs), memory]
+
+
+def _rates(rates: dict[tuple[str, str], list[float]]) -> list[Figure]:
     return [
         Figure(
             group=GROUP,
             name=sender.name,
             unit="instances/s",
             airway=sample(rates[sender.name, "Airway"]),
-            reference_name="Orthanc",
-            reference=sample(rates[sender.name, "Orthanc"]),
+            reference_name=reference,
+            reference=sample(rates[sender.name, reference]),
+            target=_RATE_TARGETS[reference].get(sender.name),
         )
+        for reference in (_ORTHANC, _DCMTK)
         for sender in SENDERS
     ]
+
+
+def _costs(costs: dict[tuple[str, str], list[float]]) -> list[Figure]:
+    return [
+        Figure(
+            group=GROUP,
+            name=f"processor time of the receiver, {name}",
+            unit="ms/instance",
+            airway=sample(costs[name, "Airway"]),
+            reference_name=_ORTHANC,
+            reference=sample(costs[name, _ORTHANC]),
+            target=_CPU_TARGET,
+        )
+        for name in _FAST
+    ]
+
+
+def _memory(airway: Receiver, copies: Iterator[int], instances: int) -> Figure:
+    """Resident memory after many small instances over many associations, and after a tenth of them."""
+    parts = 10
+    series = make_study(max(1, instances // parts), _SMALL_SIZE)
+    send = by_fast_sender(_MEMORY_ASSOCIATIONS)
+    held = []
+    for _ in range(parts):
+        send(series.copy(next(copies)), Path(), airway)
+        held.append(airway.resident_megabytes())
+    return Figure(
+        group=GROUP,
+        name=f"memory, {instances} instances over {_MEMORY_ASSOCIATIONS} associations at a time",
+        unit="MB",
+        airway=sample(held[-1:]),
+        reference_name="after a tenth of them",
+        reference=sample(held[:1]),
+        target=_MEMORY_TARGET,
+    )
 
 
 @contextmanager
@@ -135,23 +219,53 @@ def _receivers(orthanc: Orthanc, folder: Path) -> Iterator[list[Receiver]]:
     def held_by_orthanc(study_instance_uid: str) -> int:
         return len(orthanc.find("Instance", StudyInstanceUID=study_instance_uid))
 
-    with run_airway(folder / "receiving", _CONFIG) as airway:
-        yield [_of(airway), _orthanc(orthanc, held_by_orthanc)]
+    with run_airway(folder / "receiving", _CONFIG) as airway, _dcmtk() as dcmtk:
+        yield [_of(airway), _orthanc(orthanc, held_by_orthanc), dcmtk]
     shutil.rmtree(folder / "receiving")
 
 
 def _of(airway: ServedAirway) -> Receiver:
     door = airway.dicom
     return Receiver(
-        name="Airway", host=door.host, port=door.port, ae_title=door.ae_title, instances=airway.instances
+        name="Airway",
+        host=door.host,
+        port=door.port,
+        ae_title=door.ae_title,
+        pid=airway.pid,
+        instances=airway.instances,
     )
 
 
 def _orthanc(orthanc: Orthanc, instances: Callable[[str], int]) -> Receiver:
     return Receiver(
-        name="Orthanc",
+        name=_ORTHANC,
         host=orthanc.host,
         port=orthanc.dicom_port,
         ae_title=orthanc.ae_title,
+        pid=orthanc.process.pid,
         instances=instances,
     )
+
+
+@contextmanager
+def _dcmtk() -> Iterator[Receiver]:
+    """DCMTK's receiver as fast as it goes: a process for each association, files as they come, no index."""
+    with run_storescp(options=["--fork"]) as receiver:
+
+        def held(study_instance_uid: str) -> int:
+            """How many files are of the study; all are removed."""
+            count = 0
+            for path in receiver.files():
+                with path.open("rb") as file:
+                    count += study_instance_uid.encode() in file.read(_HEADER_BYTES)
+                path.unlink()
+            return count
+
+        yield Receiver(
+            name=_DCMTK,
+            host=receiver.host,
+            port=receiver.port,
+            ae_title=receiver.ae_title,
+            pid=receiver.process.pid,
+            instances=held,
+        )

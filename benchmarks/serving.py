@@ -43,6 +43,11 @@ class ServedAirway:
         self.http = (url.hostname or "", url.port or 0)
         self._client = httpx.Client(base_url=str(endpoints["http"]), timeout=30, trust_env=False)
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def close(self) -> None:
         """Close the connections of the questions."""
         self._client.close()

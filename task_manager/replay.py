@@ -7,9 +7,10 @@ it is now; a time window is asked of the arrival, so it answers as it did then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from profiles import dicom_json
 from task_manager.rules.evaluate import Evaluator
@@ -42,19 +43,29 @@ class StudyReplay:
     differences: tuple[RuleDifference, ...]
 
 
-def replayed(database: Database, rules: RuleSet, since: datetime) -> Iterator[StudyReplay]:
-    """Every study that began to arrive at `since` (aware) or later and was evaluated, oldest first."""
+def replayed(
+    database: Database, object_path: Callable[[str], Path], rules: RuleSet, since: datetime
+) -> Iterator[StudyReplay]:
+    """Every study that began to arrive at `since` (aware) or later and was evaluated, oldest first.
+
+    `object_path` tells where the object with a path of the store lies.
+    """
     evaluator = Evaluator(rules)
     with database.read() as connection:
         uids = studies.evaluated_studies(connection, since)
     for uid in uids:
         with database.read() as connection:
-            found = _replay(connection, evaluator, uid)
+            found = _replay(connection, object_path, evaluator, uid)
         if found is not None:
             yield found
 
 
-def _replay(connection: Connection, evaluator: Evaluator, study_instance_uid: str) -> StudyReplay | None:
+def _replay(
+    connection: Connection,
+    object_path: Callable[[str], Path],
+    evaluator: Evaluator,
+    study_instance_uid: str,
+) -> StudyReplay | None:
     known = studies.whole_study(connection, study_instance_uid)
     kept = studies.explanations_of(connection, study_instance_uid)
     if known is None or not kept:
@@ -68,7 +79,7 @@ def _replay(connection: Connection, evaluator: Evaluator, study_instance_uid: st
         accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
         patient_id=dicom_json.text(study.attributes, "PatientID"),
     )
-    acquisition = StoredAcquisition(connection, study_instance_uid)
+    acquisition = StoredAcquisition(connection, study_instance_uid, object_path)
     after = evaluator.explain(study, joined[1] if joined else None, acquisition)
     return StudyReplay(
         study_instance_uid=study_instance_uid,

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from profiles import dicom_json
 from profiles.codes import Code
@@ -40,6 +41,8 @@ from task_manager.worklist import StoredWorklist
 
 _LOG = logging.getLogger(__name__)
 _AFTER_FAILURE = timedelta(minutes=5)
+_NO_LONGER = "the rule does not match the study any more"
+_WAITS = "a person has to choose among more candidates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,8 @@ class Scheduler:
     ----------
     base_url
         Where performers reach our DICOMweb door, such as ``http://127.0.0.1:8080/dicom-web``.
+    object_path
+        Where the object with a path of the store lies.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Scheduler:
         destinations: Sequence[str],
         sinks: Sequence[str],
         base_url: Callable[[], str],
+        object_path: Callable[[str], Path],
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
@@ -98,6 +104,7 @@ class Scheduler:
         self._destinations = tuple(destinations)
         self._sinks = tuple(sinks)
         self._base_url = base_url
+        self._object_path = object_path
         self._clock = clock
 
     def complete_due_studies(self) -> int:
@@ -196,7 +203,7 @@ class Scheduler:
         if looked is not None and looked.is_of(study, order):
             explanations = looked.explanations
         else:
-            acquisition = StoredAcquisition(connection, study.study_instance_uid)
+            acquisition = StoredAcquisition(connection, study.study_instance_uid, self._object_path)
             explanations = self._evaluator.explain(study, order, acquisition)
         contents = [(explanation.rule, to_json(explanation)) for explanation in explanations]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
@@ -213,7 +220,8 @@ class Scheduler:
                 if explanation.matched:
                     self._schedule(work, study, order, key, rule, explanation)
                 else:
-                    self._take_back(work, study, rule)
+                    review = explanation.verdict is RuleVerdict.REVIEW
+                    self._take_back(work, study, rule, _WAITS if review else _NO_LONGER)
 
     def _look_ahead(self, study_instance_uid: str) -> _Looked | None:
         """The rules applied before the transaction: reading all headers must not keep doors from writing."""
@@ -224,7 +232,7 @@ class Scheduler:
             study = identities.identified(connection, known)
             joined = self._order_of(connection, study)
             order = joined[1] if joined else None
-            acquisition = StoredAcquisition(connection, study_instance_uid)
+            acquisition = StoredAcquisition(connection, study_instance_uid, self._object_path)
             return _Looked(
                 study=study, order=order, explanations=self._evaluator.explain(study, order, acquisition)
             )
@@ -245,7 +253,7 @@ class Scheduler:
             study = identities.identified(connection, whole)
             key, order = self._order_of(connection, study, lock=True) or ("", None)
             explanations = self._evaluator.explain(
-                study, order, StoredAcquisition(connection, uid), approved=(review.rule,)
+                study, order, StoredAcquisition(connection, uid, self._object_path), approved=(review.rule,)
             )
             let = next(
                 (
@@ -381,11 +389,11 @@ class Scheduler:
                 asked = True
         return asked
 
-    def _take_back(self, work: WorklistTransaction, study: Study, rule: Rule) -> None:
+    def _take_back(self, work: WorklistTransaction, study: Study, rule: Rule, why: str) -> None:
         """Withdraw what a rule asked for that no longer matches, as late images may have it."""
         for workitem, _ in self._caused_by(work, study, rule):
             if not workitem.is_final:
-                self._ask_to_stop(work, workitem, "the rule does not match the study any more")
+                self._ask_to_stop(work, workitem, why)
 
     def _caused_by(
         self, work: WorklistTransaction, study: Study, rule: Rule

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from informatics_gateway.commands.console import OUT, fail
 from informatics_gateway.configuration import database_url, load_settings
@@ -14,8 +15,9 @@ from profiles.uids import is_uid
 from task_manager.attention import configured_lanes, without_worker
 from task_manager.dispatch.model import Style
 from task_manager.outbox import JobState
-from task_manager.rules.explain import render
+from task_manager.rules.explain import RuleVerdict, render
 from task_manager.store.database import Database
+from task_manager.store.reviews import review_key
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, study_story
 from task_manager.study.assembly import patient_ids
 from task_manager.study.model import StudyState
@@ -113,7 +115,13 @@ def _rule_lines(story: StudyStory) -> list[str]:
     if not explanations:
         waiting = story.study.state is StudyState.RECEIVING
         return ["", "Rules are tried when the study is complete." if waiting else "No rules are configured."]
-    return ["", f"Rules (revision {revision})", *render(explanations).splitlines()]
+    lines = ["", f"Rules (revision {revision})", *render(explanations).splitlines()]
+    for one in explanations:
+        if one.verdict is RuleVerdict.REVIEW:
+            key = quote(review_key(story.study.study_instance_uid, revision, one.rule), safe="")
+            lines.append(f"! rule {one.rule} waits for a person: {one.review}")
+            lines.append(f"  POST /api/jobs/{key}/retry lets it run with the first of the ranking")
+    return lines
 
 
 def _work_lines(story: StudyStory, lanes: Collection[str] | None) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from task_manager.rules.attributes import plain
 from task_manager.rules.dry_run import GatheredStudy, gathered_studies
 from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import RuleExplanation, render, to_json
+from task_manager.rules.functional_groups import with_functional_groups
 from task_manager.rules.learned import reference_of
 from task_manager.rules.model import RuleSet
 from task_manager.rules.parse import load_rules
 from task_manager.rules.scope import World
 from task_manager.rules.training import GROUP, LABEL, read_table, train
 from task_manager.store.database import Database
+from task_manager.store.objects import FileObjectStore
 from task_manager.study.header import read_header
 from task_manager.study.model import InstanceHeader
 
@@ -86,11 +89,11 @@ def replay_rules(rules: Path | None, since: str, data: Path, config: Path | None
     url = database_url(settings, data)
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         fail(f"There is no database in {data}. Name the folder that `airway serve` uses with --data.")
-    database = Database(url)
+    database, objects = Database(url), FileObjectStore(data / "store")
     looked, different = 0, 0
     found_json = []
     try:
-        for one in replayed(database, rule_set, moment):
+        for one in replayed(database, objects.absolute, rule_set, moment):
             looked += 1
             different += bool(one.differences)
             if as_json:
@@ -183,7 +186,7 @@ def _headers(folder: Path) -> Iterator[InstanceHeader]:
                 continue
             header = read_header(path)
             if not isinstance(header, Refused):
-                yield header
+                yield replace(header, attributes=with_functional_groups(header.attributes, path))
                 continue
             refused += 1
             if refused <= _MOST_REFUSED_SHOWN:

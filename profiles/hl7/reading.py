@@ -30,6 +30,7 @@ MAX_CONTROL_ID = 199
 MAX_EXTRA_SEGMENTS = 50
 MAX_EXTRA_CHARACTERS = 8192
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEXES = {"M": "M", "F": "F", "O": "O", "A": "O", "N": "O"}
 
 
@@ -104,11 +105,16 @@ def message_key(message: Message, faults: Faults) -> MessageKey:
         if len(text) > 227:
             faults.add(ErrorCode.TOO_LONG, Location("MSH", 1, number), "at most 227 characters are allowed")
     decoded = header.encoding.decoded
-    return MessageKey(
+    key = MessageKey(
         sending_application=decoded(header.sending_application),
         sending_facility=decoded(header.sending_facility),
         control_id=decoded(header.control_id),
     )
+    for number, text in ((3, key.sending_application), (4, key.sending_facility), (10, key.control_id)):
+        if _CONTROL.search(text):
+            at = Location("MSH", 1, number)
+            faults.add(ErrorCode.DATA_TYPE, at, "control characters are not allowed")
+    return key
 
 
 def extra_segments(segments: Sequence[Segment]) -> tuple[str, ...]:

@@ -34,23 +34,38 @@ def equal(vr: str, value: str, wanted: str) -> bool:
 
 
 def like(value: str, pattern: str) -> bool:
-    """Whether the whole of `value` is like `pattern` (``*``, ``?``), ignoring case."""
+    """Whether the whole of `value` is like `pattern` (``*``, ``?``), ignoring case.
+
+    What lies between stars is taken where it is found first, so no value makes this go back and forth.
+    """
     text, wild = value.strip().casefold(), pattern.strip().casefold()
-    at = to = 0
-    star = resume = -1
-    while at < len(text):
-        if to < len(wild) and wild[to] == "*":
-            star, resume = to, at
-            to += 1
-        elif to < len(wild) and wild[to] in ("?", text[at]):
-            at += 1
-            to += 1
-        elif star >= 0:
-            resume += 1
-            at, to = resume, star + 1
-        else:
+    first, *middle = wild.split("*")
+    if not middle:
+        return len(text) == len(wild) and _stands_at(text, wild, 0)
+    last = middle.pop()
+    at, end = len(first), len(text) - len(last)
+    if at > end or not _stands_at(text, first, 0) or not _stands_at(text, last, end):
+        return False
+    for part in middle:
+        at = _found(text, part, at, end)
+        if at < 0:
             return False
-    return not wild[to:].strip("*")
+        at += len(part)
+    return True
+
+
+def _found(text: str, part: str, at: int, end: int) -> int:
+    """Where `part` (with ``?``) first stands in ``text[at:end]``, or -1."""
+    if "?" not in part:
+        return text.find(part, at, end)
+    places = range(at, end - len(part) + 1)
+    return next((place for place in places if _stands_at(text, part, place)), -1)
+
+
+def _stands_at(text: str, part: str, at: int) -> bool:
+    if "?" not in part:
+        return text.startswith(part, at)
+    return all(wanted in ("?", found) for wanted, found in zip(part, text[at : at + len(part)], strict=True))
 
 
 def number(text: str) -> float | None:

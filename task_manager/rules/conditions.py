@@ -43,6 +43,7 @@ OPERATORS: Mapping[str, str] = {
 """What can be asked of an attribute, and when any of its values satisfies it."""
 _KINDS = {"DA": "a date", "TM": "a time", "DT": "a date and time", "AS": "an age or a number of years"}
 _NOTHING = All(())
+_LONGEST_LIKE = 256
 COMBINATIONS: Mapping[str, str] = {
     "all": "list; true if all are, false if one is false, else unknown; a list alone means the same",
     "any": "list; true if one is, false if all are false, else unknown",
@@ -144,7 +145,7 @@ class ConditionReader:
                 case "in":
                     parts.append(self._in(reference, value))
                 case "like":
-                    parts.append(Like(reference=reference, pattern=self._needed(value)))
+                    parts.append(self._like(reference, value))
                 case "regex":
                     parts.append(self._regex(reference, value))
                 case "code":
@@ -163,6 +164,12 @@ class ConditionReader:
         if entry.is_sequence and not entries:
             self.faults.add(entry, "the list of values is empty")
         return In(reference=reference, values=tuple(self._needed(one) for one in entries))
+
+    def _like(self, reference: Reference, entry: Entry) -> Condition:
+        pattern = self._needed(entry)
+        if len(pattern) > _LONGEST_LIKE:
+            self.faults.add(entry, f"the pattern is longer than {_LONGEST_LIKE} characters")
+        return Like(reference=reference, pattern=pattern)
 
     def _regex(self, reference: Reference, entry: Entry) -> Condition:
         pattern = self._needed(entry)

@@ -6,13 +6,15 @@ Bound to a connection; reads only what is asked for, and streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import orjson
 from sqlalchemy import Connection, select
 
 from task_manager.actor import Source
 from task_manager.rules.acquisition import ImageHeader
+from task_manager.rules.functional_groups import with_functional_groups
 from task_manager.store.tables import METADATA
 
 _INSTANCE = METADATA.tables["instance"]
@@ -20,10 +22,19 @@ _AT_A_TIME = 200
 
 
 class StoredAcquisition:
-    """Implements :class:`task_manager.rules.acquisition.Acquisition` for one study of the store."""
+    """Implements :class:`task_manager.rules.acquisition.Acquisition` for one study of the store.
 
-    def __init__(self, connection: Connection, study_instance_uid: str) -> None:
+    Parameters
+    ----------
+    object_path
+        Where the object with a path of the store lies, for what its header leaves out.
+    """
+
+    def __init__(
+        self, connection: Connection, study_instance_uid: str, object_path: Callable[[str], Path]
+    ) -> None:
         self._connection = connection
+        self._object_path = object_path
         self._study_instance_uid = study_instance_uid
         self._sources: dict[str, list[Source]] | None = None
 
@@ -43,7 +54,7 @@ class StoredAcquisition:
     def images(self, series_instance_uid: str) -> Iterator[ImageHeader]:
         """The images of a series by number, then UID, as they are read."""
         statement = (
-            select(_INSTANCE.c.sop_instance_uid, _INSTANCE.c.instance_number, _INSTANCE.c.attributes)
+            select(_INSTANCE)
             .where(
                 _INSTANCE.c.study_instance_uid == self._study_instance_uid,
                 _INSTANCE.c.series_instance_uid == series_instance_uid,
@@ -56,5 +67,7 @@ class StoredAcquisition:
                 yield ImageHeader(
                     sop_instance_uid=row.sop_instance_uid,
                     instance_number=row.instance_number,
-                    attributes=orjson.loads(row.attributes),
+                    attributes=with_functional_groups(
+                        orjson.loads(row.attributes), self._object_path(row.path)
+                    ),
                 )

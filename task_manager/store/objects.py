@@ -11,6 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,7 +32,7 @@ _MOST_PIECES = 1024  # IOV_MAX of Linux
 class StagedFile:
     """A file under ``incoming/``; see :class:`task_manager.ports.StagedObject`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._size = 0
         self._committed = False
@@ -42,6 +45,11 @@ class StagedFile:
     @property
     def path(self) -> Path:
         """Where the staged bytes are."""
+        return Path(self._path)
+
+    @property
+    def name(self) -> str:
+        """Where the staged bytes are, as the system is told."""
         return self._path
 
     @property
@@ -104,7 +112,7 @@ class StagedFile:
         """Remove the staged bytes; does nothing when committed or discarded before."""
         self._close()
         if not self._committed:
-            self._path.unlink(missing_ok=True)
+            self._unlink()
 
     def mark_committed(self) -> None:
         """From now on only `settle` or a sweep removes the staged name of the object."""
@@ -113,7 +121,11 @@ class StagedFile:
     def settle(self) -> None:
         """Remove the staged name of a committed object."""
         self._close()
-        self._path.unlink(missing_ok=True)
+        self._unlink()
+
+    def _unlink(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -138,6 +150,11 @@ class FileObjectStore:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         self._incoming = self._root / _INCOMING
+        # names as plain text: paths of the library cost more than what the system does with them
+        self._objects = f"{self._root}/{_OBJECTS}"
+        self._staging = f"{self._incoming}/"
+        self._own = uuid4().hex
+        self._numbers = count(1)
         try:
             self._incoming.mkdir(parents=True, exist_ok=True)
             (self._root / _OBJECTS).mkdir(exist_ok=True)
@@ -167,7 +184,7 @@ class FileObjectStore:
         StoreError
             If it cannot be made.
         """
-        return StagedFile(self._incoming / f"{uuid4().hex}.part")
+        return StagedFile(f"{self._staging}{self._own}-{next(self._numbers)}.part")
 
     def commit(self, staged: StagedObject, *, study_instance_uid: str, sop_instance_uid: str) -> str:
         """Make `staged` durable and return its path relative to the store.
@@ -183,18 +200,17 @@ class FileObjectStore:
         """
         if not (is_uid(study_instance_uid) and is_uid(sop_instance_uid)):
             raise StoreError("an object without well-formed UIDs cannot be committed")
-        if not isinstance(staged, StagedFile) or staged.path.parent != self._incoming:
+        if not isinstance(staged, StagedFile) or not staged.name.startswith(self._staging):
             raise StoreError("the object was not staged here")
-        folder = self._folder_of(study_instance_uid)
+        folder = f"{self._objects}/{_shard_of(study_instance_uid)}/{study_instance_uid}"
         try:
-            self._make_folder(folder)
             staged.make_durable()
-            target = _link_to_free_name(staged.path, folder, sop_instance_uid)
+            target = self._link(staged.name, folder, sop_instance_uid)
             _sync_folder(folder)
         except OSError as error:
             raise StoreError("an object cannot be committed") from error
         staged.mark_committed()
-        return target.relative_to(self._root).as_posix()
+        return target.removeprefix(f"{self._root}/")
 
     def absolute(self, relative: str) -> Path:
         """The file of a committed path; never outside the store.
@@ -224,12 +240,16 @@ class FileObjectStore:
         return [path for path in folder.glob(f"{header.sop_instance_uid}*.dcm") if path.samefile(staged)]
 
     def _folder_of(self, study_instance_uid: str) -> Path:
-        shard = hashlib.sha256(study_instance_uid.encode("ascii")).hexdigest()[:2]
-        return self._root / _OBJECTS / shard / study_instance_uid
+        return self._root / _OBJECTS / _shard_of(study_instance_uid) / study_instance_uid
+
+    def _link(self, source: str, folder: str, stem: str) -> str:
+        try:
+            return _link_to_free_name(source, folder, stem)
+        except FileNotFoundError:  # the first object of its study
+            self._make_folder(Path(folder))
+            return _link_to_free_name(source, folder, stem)
 
     def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
         shard = folder.parent
         if not shard.is_dir():
             shard.mkdir(exist_ok=True)
@@ -238,10 +258,15 @@ class FileObjectStore:
         _sync_folder(shard)
 
 
-def _link_to_free_name(source: Path, folder: Path, stem: str) -> Path:
+@lru_cache(maxsize=1024)
+def _shard_of(study_instance_uid: str) -> str:
+    return hashlib.sha256(study_instance_uid.encode("ascii")).hexdigest()[:2]
+
+
+def _link_to_free_name(source: str, folder: str, stem: str) -> str:
     """A hard link, since unlike a rename it never replaces what another thread committed just now."""
     for number in range(1, _MAX_SAME_NAME + 1):
-        target = folder / (f"{stem}.dcm" if number == 1 else f"{stem}~{number}.dcm")
+        target = f"{folder}/{stem}.dcm" if number == 1 else f"{folder}/{stem}~{number}.dcm"
         try:
             os.link(source, target)
         except FileExistsError:
@@ -250,7 +275,7 @@ def _link_to_free_name(source: Path, folder: Path, stem: str) -> Path:
     raise StoreError("too many different objects under one SOP Instance UID")
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

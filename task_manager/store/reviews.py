@@ -34,7 +34,7 @@ def ask_for_review(
 ) -> None:
     """Hold a rule for a person; asking again for the same revision changes nothing."""
     statement = upsert(connection, _JOB).values(
-        key=_key(study_instance_uid, revision, rule),
+        key=review_key(study_instance_uid, revision, rule),
         lane=REVIEW_LANE,
         kind=JobKind.REVIEW.value,
         state=JobState.HELD.value,
@@ -56,7 +56,7 @@ def settle_reviews(connection: Connection, study_instance_uid: str, now: datetim
         .where(
             _JOB.c.lane == REVIEW_LANE,
             _JOB.c.state.in_((JobState.HELD.value, JobState.WAITING.value)),
-            _JOB.c.key.startswith(_key(study_instance_uid), autoescape=True),
+            _JOB.c.key.startswith(_prefix(study_instance_uid), autoescape=True),
         )
         .values(state=JobState.DONE.value, summary="the study was looked at anew", last_error="", done_at=now)
     )
@@ -98,7 +98,10 @@ def finish_review(connection: Connection, review: Review, *, summary: str, now: 
     return done.rowcount == 1
 
 
-def _key(study_instance_uid: str, revision: int | None = None, rule: str = "") -> str:
-    if revision is None:
-        return f"review:{study_instance_uid}:"
-    return f"review:{study_instance_uid}:{revision}:{rule}"
+def review_key(study_instance_uid: str, revision: int, rule: str) -> str:
+    """The key of the held job of a rule."""
+    return f"{_prefix(study_instance_uid)}{revision}:{rule}"
+
+
+def _prefix(study_instance_uid: str) -> str:
+    return f"review:{study_instance_uid}:"

@@ -56,7 +56,7 @@ def read_header(path: Path) -> InstanceHeader | Refused:
     PS3.10 7.1, PS3.5 7.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return _read(file)
     except OSError:
         return _refused(RefusalCode.PROCESSING_FAILURE, "", "the file cannot be read")

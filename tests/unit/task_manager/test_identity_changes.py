@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from informatics_gateway.api import story_json
 from informatics_gateway.commands.explain import story_text
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
@@ -283,6 +284,21 @@ def test_prior_reports_are_context_of_the_patient(bed: TestBed) -> None:
     text = story_text(story(bed))
     assert "prior      no date CT Chest (F)" in text
     assert "Lungs clear" not in text
+
+
+def test_what_was_told_is_in_the_api(bed: TestBed) -> None:
+    order(bed)
+    two_images(bed)
+    complete(bed)
+    report(bed, replace(REPORT, status="F"), "O1")
+    tell(bed, UPDATE, control_id="I2")
+    told = story_json(story(bed))["told"]
+    assert [(one["control"], one["effect"]) for one in told["orders"]] == [("NW", "kept for images to come")]
+    (identity,) = told["identities"]
+    assert (identity["kind"], identity["changed"]) == ("updated", ["name", "birth_date", "sex"])
+    (prior,) = told["priors"]
+    assert (prior["report_number"], prior["status"], prior["observed_at"]) == ("F7", "F", None)
+    assert "Roe" not in str(told)
 
 
 def test_withdrawn_reports_are_no_context(bed: TestBed) -> None:

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from informatics_gateway.commands.explain import story_text
 from profiles.dicom_json import items, text
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
@@ -115,6 +117,9 @@ def test_many_candidates_wait_for_a_person_who_lets_the_rule_run(bed: TestBed) -
     waiting = bed.service.attention.everything()
     [held] = waiting.jobs
     assert "2 series are candidates for input image, more than 1" in held.why
+    said = story_text(story(bed))
+    assert "! rule one-radiograph waits for a person: 2 series are candidates" in said
+    assert f"POST /api/jobs/{quote(held.key, safe='')}/retry" in said
     assert waiting.lanes == ()
 
     assert bed.service.retry_held(held.key)

@@ -282,6 +282,8 @@ def test_a_cancel_needs_no_more_than_its_number() -> None:
         pytest.param(with_field("MSH", 11, "X"), [("MSH-11", "202")], id="processing-id"),
         pytest.param(with_field("MSH", 10, ""), [("MSH-10", "101")], id="no-control-id"),
         pytest.param(with_field("MSH", 10, "C" * 200), [("MSH-10", "104")], id="control-id-too-long"),
+        pytest.param(with_field("MSH", 10, "A\x00"), [("MSH-10", "102")], id="control-id-with-NUL"),
+        pytest.param(with_field("MSH", 4, r"A\X00\B"), [("MSH-4", "102")], id="facility-with-NUL"),
         pytest.param(with_field("MSH", 3, "A" * 300), [("MSH-3", "104")], id="application-too-long"),
         pytest.param(with_field("ORC", 1, ""), [("ORC-1", "101")], id="no-control"),
         pytest.param(with_field("ORC", 1, "RF"), [("ORC-1", "103")], id="control-not-acted-on"),

@@ -104,6 +104,7 @@ FAULTS = [
     (rule_text("{Modality: {exists: maybe}}"), "must be true or false"),
     (rule_text("{Modality: {regex: '(a'}}"), "no usable regular expression"),
     (rule_text("{Modality: {code: X}}"), "is no code sequence"),
+    (rule_text("{Modality: {like: '" + "*a" * 129 + "'}}"), "longer than 256 characters"),
     (rule_text("{ProcedureCodeSequence: {code: {scheme: X}}}"), "the key 'value' is missing"),
     (rule_text("{SliceThickness: {lt: thin}}"), "must be a number"),
     (rule_text("{StudyDate: {lt: 2024-02-30}}"), "must be a date"),

@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from profiles.dicom_json import DicomJson, element, merged
+from profiles.dicom_json import DicomJson, element, merged, text
+from task_manager.actor import Source
+from task_manager.outcome import Refused
 from task_manager.rules.acquisition import ImageHeader
+from task_manager.rules.dry_run import gathered_studies
 from task_manager.rules.facts import FACTS, IMAGE_FACTS, LEARNED_FACTS, SOURCE_FACTS
 from task_manager.rules.survey import FactValue, facts_of
+from task_manager.study.header import read_header
 from tests.unit.task_manager.rules.headers import header, stack
+from tests.unit.task_manager.rules.studies import NOW
 
 
 def facts(headers: list[Any]) -> dict[str, FactValue]:
@@ -129,3 +136,22 @@ def test_every_fact_has_a_value_or_a_reason() -> None:
     assert set(facts([header(1, 1)])) == set(IMAGE_FACTS)
     assert set(facts_of({}, ())) == set(IMAGE_FACTS)
     assert set(FACTS) == {*SOURCE_FACTS, *IMAGE_FACTS, *LEARNED_FACTS}
+
+
+@pytest.mark.real_data
+def test_geometry_of_real_series(shared_data: Path, tmp_path: Path) -> None:
+    with tarfile.open(shared_data / "mr-brain-t1-t2" / "dicom.tar.xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    read = (read_header(path) for path in sorted(tmp_path.rglob("*")) if path.is_file())
+    headers = [one for one in read if not isinstance(one, Refused)]
+    (one,) = gathered_studies(headers, Source(door="dicom"), NOW)
+    found = {}
+    for series in one.study.series:
+        told = facts_of(series.attributes, one.acquisition.images(series.series_instance_uid))
+        names = ("orientation", "spacing_mm", "slices", "gaps", "regular")
+        found[text(series.attributes, "SeriesDescription")] = [
+            "".join(told[f"geometry.{name}"].values) for name in names
+        ]
+    assert found["mocoMEMPRAGE_220FOV RMS"] == ["SAGITTAL", "2", "88", "0", "YES"]
+    assert found["AX FSE T2"] == ["AXIAL", "2.5", "24", "0", "YES"]
+    assert found["Perfusion_Weighted"] == ["AXIAL", "", "1", "", ""]
