@@ -20,6 +20,7 @@ from tests.contract.workitems import minimal
 from tests.service import PERFORMER, TestBed, make_service
 
 UID, LOCK = "2.25.40", "2.25.41"
+PROGRESS = element("ProcedureStepProgressInformationSequence", element("ProcedureStepProgress", "40"))
 
 
 def _patient(name: str) -> DicomJson:
@@ -104,7 +105,7 @@ def test_a_step_leaves_the_content_and_a_rescheduling_renews_it(bed: TestBed) ->
     first = number()
     for command in (
         ChangeState(state="IN PROGRESS", transaction_uid=LOCK),
-        Update(changes=element("WorklistLabel", "other"), transaction_uid=LOCK),
+        Update(changes=PROGRESS, transaction_uid=LOCK),
     ):
         assert isinstance(worklist.submit(UID, command, actor=PERFORMER).result(), Accepted)
         assert number() == first
