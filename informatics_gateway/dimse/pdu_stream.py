@@ -14,7 +14,8 @@ import struct
 import time
 from collections.abc import Callable
 
-_BUFFER_BYTES = 256 * 1024
+_BUFFER_BYTES = 512 * 1024
+_AT_ONCE = socket.MSG_DONTWAIT
 _PDU_HEADER = struct.Struct(">BxL")
 _LEAST_RATE = 64
 """Bytes per second within a PDU or message: who sends less holds a thread and a file for nothing."""
@@ -150,22 +151,33 @@ class PduStream:
         if rest:
             self._view[:rest] = self._view[self._start : self._end]
         self._start, self._end = 0, rest
-        self._wait_within()
+        self._end += self._receive(self._view[rest:])
+
+    def _receive(self, space: memoryview) -> int:
+        """What has come, or comes within the time; where nothing has to be waited for, in one call."""
+        self._mind_the_rate()
         try:
-            count = self._connection.recv_into(self._view[rest:])
-            if self._quick:  # the kernel forgets it
-                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError) as error:
-            raise StalledError from error
-        except (OSError, ValueError) as error:
+            count = 0 if self._pending is not None else self._connection.recv_into(space, 0, _AT_ONCE)
+        except BlockingIOError:
+            count = -1
+        except OSError as error:
             raise ConnectionEndedError from error
+        if count < 0 or self._pending is not None:
+            self._wait_within()
+            try:
+                count = self._connection.recv_into(space)
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError) as error:
+                raise StalledError from error
+            except (OSError, ValueError) as error:
+                raise ConnectionEndedError from error
         if not count:
             raise ConnectionEndedError
-        self._end += count
+        if self._quick and count < len(space):  # all there was; the kernel forgets the option
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._in_span += count
+        return count
 
-    def _wait_within(self) -> None:
-        """Wait for bytes that are due."""
+    def _mind_the_rate(self) -> None:
         now = time.monotonic()
         if not self._since:
             self._since = now
@@ -173,7 +185,10 @@ class PduStream:
             if self._in_span < _LEAST_RATE * self._timeout_s:
                 raise StalledError
             self._since, self._in_span = now, 0
-        deadline = now + self._timeout_s
+
+    def _wait_within(self) -> None:
+        """Wait for bytes that are due."""
+        deadline = time.monotonic() + self._timeout_s
         while True:
             if self._pending is not None and self._pending():
                 return

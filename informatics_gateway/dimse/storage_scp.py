@@ -7,8 +7,7 @@ What is known of DIMSE stops here; the intake decides, ``statuses.py`` names the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from informatics_gateway.dimse.part10 import file_meta
@@ -56,7 +55,7 @@ class Reception:
         self._request = request
         self._staged: StagedObject | None = None
         self._answer: StoreAnswer | None = None
-        with self._answering():
+        try:
             self._staged = intake.stage()
             self._staged.write(
                 file_meta(
@@ -66,12 +65,16 @@ class Reception:
                     source_ae_title=request.actor.name,
                 )
             )
+        except Exception as error:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
+            self._fail(error)
 
     def write(self, pieces: Sequence[memoryview]) -> None:
         """The next bytes of the data set."""
         if self._answer is None and self._staged is not None:
-            with self._answering():
+            try:
                 self._staged.write_pieces(pieces)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(error)
 
     def refuse(self, answer: StoreAnswer) -> None:
         """Answer so, whatever comes."""
@@ -92,9 +95,11 @@ class Reception:
         PS3.4 B.2.3 statuses; PS3.7 9.1.1.
         """
         if self._answer is None and self._staged is not None:
-            with self._answering():
+            try:
                 self._answer = self._receive(self._staged)
                 self._staged = None
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(error)
         return self._answer or StoreAnswer(_CANNOT_PROCESS, "processing failure")
 
     def _receive(self, staged: StagedObject) -> StoreAnswer:
@@ -118,19 +123,15 @@ class Reception:
         )
         return StoreAnswer(STATUSES[outcome.code].dimse, _comment(outcome))
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _fail(self, error: Exception) -> None:
         peer = self._request.actor.name
-        try:
-            yield
-        except StoreError:
-            _LOG.exception("store failed", extra={"action": "cstore.store_failed", "peer": peer})
-            self.refuse(
-                StoreAnswer(STATUSES[RefusalCode.OUT_OF_RESOURCES].dimse, "storage is out of resources")
-            )
-        except Exception:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
-            _LOG.exception("C-STORE failed", extra={"action": "cstore.failed", "peer": peer})
-            self.refuse(StoreAnswer(_CANNOT_PROCESS, "processing failure"))
+        if isinstance(error, StoreError):
+            status, comment = STATUSES[RefusalCode.OUT_OF_RESOURCES].dimse, "storage is out of resources"
+            _LOG.error("store failed", exc_info=error, extra={"action": "cstore.store_failed", "peer": peer})
+        else:
+            status, comment = _CANNOT_PROCESS, "processing failure"
+            _LOG.error("C-STORE failed", exc_info=error, extra={"action": "cstore.failed", "peer": peer})
+        self.refuse(StoreAnswer(status, comment))
 
 
 class StorageProvider:

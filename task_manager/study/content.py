@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiles.dicom_json import DicomJson
-from task_manager.study.elements import ElementReader, LeftOut, Limits
+from task_manager.study.elements import ElementReader, KnownElements, LeftOut, Limits
 from task_manager.study.header import open_data_set
 
 UNREADABLE = (ValueError, IndexError, struct.error, zlib.error)
@@ -27,7 +27,7 @@ class ContentReader:
     """Reads instances that have much in common, such as those of a series, faster than one by one."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, bytes, tuple[str, ...]], DicomJson] = {}
+        self._known: KnownElements = {}
 
     def read(self, path: Path, bulk_address: Callable[[str], str]) -> DicomJson:
         """The data set at `path` in the DICOM JSON model (PS3.18 F.2); not to be changed.

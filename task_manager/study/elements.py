@@ -74,7 +74,8 @@ class LeftOut:
 
 
 HEADER_LIMITS = Limits()
-_Known = dict[tuple[str, str, bytes, tuple[str, ...]], DicomJson]
+KnownElements = dict[tuple[tuple[str, ...], bytes], tuple[str, DicomJson]]
+"""Character sets and encoded bytes of an element, to its key and value in DICOM JSON."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -84,6 +85,7 @@ _PIXEL_GROUP = 0x7FE0
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
 _TRAILING_PADDING = 0xFFFCFFFC
+_OF_OTHERS = frozenset((_SPECIFIC_CHARACTER_SET, _PIXEL_REPRESENTATION))
 
 # PS3.5 7.1.2: tables 7.1-1 (reserved bytes and 32-bit length) and 7.1-2 (16-bit length)
 _LONG = {
@@ -151,7 +153,7 @@ class ElementReader:
         little_endian: bool,
         limits: Limits = HEADER_LIMITS,
         stand_in: Callable[[LeftOut], DicomJson | None] | None = None,
-        known: _Known | None = None,
+        known: KnownElements | None = None,
     ) -> None:
         order = "<" if little_endian else ">"
         self._data = data
@@ -162,7 +164,8 @@ class ElementReader:
         self._long = struct.Struct(f"{order}L").unpack_from
         self._limits = limits
         self._stand_in = stand_in
-        self._known = known
+        # only an explicit VR makes an element the same whatever stands around it
+        self._known = known if explicit and little_endian else None
         self._path = ""
         self._signed_pixels = False
         self._count = 0
@@ -190,7 +193,7 @@ class ElementReader:
     def _data_set(
         self, at: int, end: int, *, delimited: bool, depth: int, codecs: tuple[str, ...], keep: bool
     ) -> tuple[DicomJson, int]:
-        data, explicit, limits = self._data, self._explicit, self._limits
+        data, explicit, limits, met = self._data, self._explicit, self._limits, self._known
         found: DicomJson = {}
         creators: dict[int, str] = {}
         there = len(data)
@@ -203,6 +206,14 @@ class ElementReader:
                 raise EncodingError("the data set ends inside an element")
             self._count += 1
             group, number, vr_bytes, length = self._tag_and_short(data, at)
+            begin = at
+            if met is not None and keep and vr_bytes in _SHORT:
+                again = met.get((codecs, data[at : at + 8 + length]))
+                if again is not None:
+                    found[again[0]] = again[1]
+                    at += 8 + length
+                    keep = self._has_room(depth, length)
+                    continue
             tag = group << 16 | number
             vr = ""
             value_at = at + 8
@@ -265,11 +276,18 @@ class ElementReader:
             elif group & 1 and 0x10 <= number <= 0xFF:
                 creators[number] = plain_text(raw, codecs)
                 vr = "LO"
-            found[f"{tag:08X}"] = self._json(vr, raw, codecs)
+            key, element = f"{tag:08X}", self._json(vr, raw, codecs)
+            found[key] = element
+            if met is not None and vr_bytes in _SHORT and not self._decides(tag) and len(met) < _MOST_KNOWN:
+                met[codecs, data[begin:at]] = key, element
             keep = self._has_room(depth, length)
         if delimited:
             raise EncodingError("an item does not end")
         return found, at
+
+    def _decides(self, tag: int) -> bool:
+        """Whether an element says how others are to be read, and has to be looked at each time."""
+        return tag in _OF_OTHERS or bool(tag & 0x10000 and 0x10 <= tag & 0xFFFF <= 0xFF)
 
     def _has_room(self, depth: int, size: int) -> bool:
         """Whether more may be kept after a value of `size` bytes; sequences count as a whole."""
@@ -343,7 +361,6 @@ class ElementReader:
                 little_endian=True,
                 limits=self._limits,
                 stand_in=self._stand_in,
-                known=self._known,
             )
             reader._count, reader._signed_pixels = self._count, self._signed_pixels
         outside, reader._path = self._path, f"{self._path}{tag:08X}/"
@@ -406,17 +423,6 @@ class ElementReader:
         raise EncodingError("the encapsulated value does not end", tag)
 
     def _json(self, vr: str, raw: bytes, codecs: tuple[str, ...]) -> DicomJson:
-        if self._known is None:
-            return self._decoded(vr, raw, codecs)
-        key = (self._order, vr, raw, codecs)
-        element = self._known.get(key)
-        if element is None:
-            element = self._decoded(vr, raw, codecs)
-            if len(self._known) < _MOST_KNOWN and len(raw) <= MAX_VALUE_BYTES:
-                self._known[key] = element
-        return element
-
-    def _decoded(self, vr: str, raw: bytes, codecs: tuple[str, ...]) -> DicomJson:
         if not raw:
             return {"vr": vr}
         if vr in _BINARY:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pydicom.uid import (
     AllTransferSyntaxes,
@@ -28,7 +28,7 @@ from profiles.dicom_json import DicomJson, text
 from profiles.faults import Fault
 from profiles.uids import is_uid
 from task_manager.outcome import RefusalCode, Refused
-from task_manager.study.elements import Buffer, ElementReader, EncodingError
+from task_manager.study.elements import Buffer, ElementReader, EncodingError, KnownElements
 from task_manager.study.model import InstanceHeader
 
 MAX_INFLATED_BYTES = 128 * 1024 * 1024
@@ -39,7 +39,7 @@ _MAX_META_BYTES = 64 * 1024
 _KNOWN_TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
 _LONG_VRS = frozenset((b"OB", b"UN", b"UT", b"OW", b"SQ", b"UC", b"UR"))
 _MOST_KNOWN = 4096
-_KNOWN: dict[Any, DicomJson] = {}
+_KNOWN: KnownElements = {}
 """Elements of the headers before: one image of a series says most of what the next one says."""
 _REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
