@@ -25,7 +25,7 @@ from task_manager.store.database import Connection, Database
 from task_manager.store.gathering import Gathering
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
-from task_manager.study.header import read_header
+from task_manager.study.header import header_from_start, read_header
 from task_manager.study.model import Instance, InstanceHeader, Study
 
 _LOG = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class StoringIntake:
         StoreError
             If disk or database failed; nothing was acknowledged, the sender may try again.
         """
-        header = read_header(staged.path)
+        header = header_from_start(staged.start, staged.size) or read_header(staged.path)
         if isinstance(header, Refused):
             staged.discard()
             return header

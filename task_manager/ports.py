@@ -36,6 +36,10 @@ class StagedObject(Protocol):
     def size(self) -> int:
         """Bytes written so far."""
 
+    @property
+    def start(self) -> bytes:
+        """The first bytes, as far as they are kept at hand."""
+
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`.
 

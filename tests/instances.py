@@ -120,12 +120,9 @@ class FolderIntake:
         if isinstance(header, Refused):
             staged.discard()
             return header
-        if announced_sop_class_uid not in ("", header.sop_class_uid) or announced_sop_instance_uid not in (
-            "",
-            header.sop_instance_uid,
-        ):
+        if announced_sop_class_uid not in ("", header.sop_class_uid):
             staged.discard()
-            return Refused(RefusalCode.SOP_CLASS_MISMATCH, (Fault("SOPClassUID", "or instance differs"),))
+            return Refused(RefusalCode.SOP_CLASS_MISMATCH, (Fault("SOPClassUID", "differs"),))
         if study_instance_uid not in ("", header.study_instance_uid):
             staged.discard()
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, (Fault("StudyInstanceUID", "differs"),))

@@ -26,6 +26,7 @@ from task_manager.study.header import read_header
 _INCOMING = "incoming"
 _OBJECTS = "objects"
 _MAX_SAME_NAME = 1000
+_KEPT_START = 32 * 1024
 _MOST_PIECES = 1024  # IOV_MAX of Linux
 
 
@@ -35,6 +36,7 @@ class StagedFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._size = 0
+        self._start: list[bytes] = []
         self._committed = False
         self._descriptor = -1
         try:
@@ -57,6 +59,11 @@ class StagedFile:
         """Bytes written so far."""
         return self._size
 
+    @property
+    def start(self) -> bytes:
+        """The first bytes, up to a bound, so that a header can be read without the file."""
+        return b"".join(self._start)
+
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`.
 
@@ -75,11 +82,20 @@ class StagedFile:
         StoreError
             As :meth:`write`.
         """
+        self._keep_start(pieces)
         try:
             for start in range(0, len(pieces), _MOST_PIECES):
                 self._write(pieces[start : start + _MOST_PIECES])
         except OSError as error:
             raise StoreError("an object cannot be written") from error
+
+    def _keep_start(self, pieces: Sequence[memoryview]) -> None:
+        room = _KEPT_START - self._size
+        for piece in pieces:
+            if room <= 0:
+                return
+            self._start.append(bytes(piece[:room]))
+            room -= len(piece)
 
     def _write(self, pieces: Sequence[memoryview]) -> None:
         written = os.writev(self._descriptor, pieces)

@@ -66,6 +66,23 @@ def read_header(path: Path) -> InstanceHeader | Refused:
         return _refused(RefusalCode.MALFORMED, "", f"the data set cannot be read ({type(error).__name__})")
 
 
+def header_from_start(start: bytes, size: int) -> InstanceHeader | None:
+    """The header of a Part 10 file of `size` bytes that begins with `start`, where that says enough.
+
+    None where more has to be looked at, and where anything is wrong: :func:`read_header` tells.
+    """
+    try:
+        meta, at = _file_meta(start)
+    except (ValueError, struct.error):
+        return None
+    transfer_syntax = meta.get(0x0010, "")
+    if transfer_syntax not in _KNOWN_TRANSFER_SYNTAXES or transfer_syntax == DeflatedExplicitVRLittleEndian:
+        return None
+    attributes = _read_before_pixels(start, size, transfer_syntax, at)
+    checked = _checked(attributes, transfer_syntax) if attributes is not None else None
+    return checked if isinstance(checked, InstanceHeader) else None
+
+
 def announced_uids(path: Path) -> tuple[str, str]:
     """SOP Class UID and SOP Instance UID that the file meta information names; empty where it names none.
 

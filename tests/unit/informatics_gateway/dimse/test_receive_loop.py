@@ -200,7 +200,6 @@ class TestRefused:
             pytest.param(CT_CONTEXT, store_command(UID, data_set=0x0101), b"", 0xC000, id="no-data-set"),
             pytest.param(CT_CONTEXT, command(1, sop_class="1.2.3"), DATA, 0xC000, id="no-instance"),
             pytest.param(CT_CONTEXT, command(1), DATA, 0xC000, id="no-uids"),
-            pytest.param(CT_CONTEXT, store_command("1.2.3"), DATA, 0xA900, id="other-instance"),
             pytest.param(CT_CONTEXT, store_command(UID, sop_class="1.2.3"), DATA, 0xA900, id="other-class"),
             pytest.param(CT_CONTEXT, store_command(UID), DATA[:-9], 0xC000, id="truncated"),
             pytest.param(CT_CONTEXT, store_command(UID), b"\xff" * 999, 0xC000, id="garbage"),
