@@ -8,6 +8,7 @@ Statements live in the sibling modules and take the connection they are given.
 from __future__ import annotations
 
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -243,5 +244,10 @@ def _check_use(dialect: Dialect, connection: Any, record: Any, proxy: object) ->
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("airway_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    """Begin in the driver's own words: the library's cost more than the statement."""
+    begin = "BEGIN IMMEDIATE" if connection.get_execution_options().get("airway_write") else "BEGIN"
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute(begin)
+    except sqlite3.Error as error:
+        raise OperationalError(begin, None, error) from error
