@@ -7,6 +7,7 @@ for our delayed acknowledgement inside every object otherwise. Knows nothing of 
 
 from __future__ import annotations
 
+import mmap
 import select
 import socket
 import ssl
@@ -68,8 +69,8 @@ class PduStream:
         self._poll.register(connection, select.POLLIN)
         if waker is not None:
             self._poll.register(waker, select.POLLIN)
-        self._memory = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._memory)
+        # memory of the system's own, which goes back to it whole: the heap would be left full of holes
+        self._view = memoryview(mmap.mmap(-1, _BUFFER_BYTES))
         self._start = self._end = 0
         self._since = 0.0
         self._in_span = 0
