@@ -83,20 +83,30 @@ class Batches(Generic[_Asked, _Answer]):
         After a batch of several, those who were answered ask again within moments of each other: a short
         pause gathers them, where the first alone would make a batch that the others have to wait for.
         """
-        with self._lock:
-            if not self._waiting:
-                self._idle += 1
-                self._arrived.wait(_IDLE_S)
-                self._idle -= 1
-            looks = _MOST_LOOKS if self._waiting else 0
-        while looks and len(self._waiting) < self._latest:
-            time.sleep(_GATHERING_S)
-            looks -= 1
-        with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            self._running -= not batch
-            self._latest = len(batch)
-        return batch
+        while True:
+            with self._lock:
+                if not self._awaited():
+                    self._running -= 1
+                    return []
+            looks = _MOST_LOOKS
+            while looks and len(self._waiting) < self._latest:
+                time.sleep(_GATHERING_S)
+                looks -= 1
+            with self._lock:
+                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                self._latest = len(batch) or self._latest
+            if batch:  # else another thread has taken it
+                return batch
+
+    def _awaited(self) -> bool:
+        """Whether something waits, or has come within the time that a thread is kept."""
+        while not self._waiting:
+            self._idle += 1
+            told = self._arrived.wait(_IDLE_S)
+            self._idle -= 1
+            if not told:
+                break
+        return bool(self._waiting)
 
     def _settle(self, batch: list[tuple[_Asked, Future[_Answer]]]) -> None:
         left = deque(one for one in batch if one[1].set_running_or_notify_cancel())
