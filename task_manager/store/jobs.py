@@ -72,21 +72,30 @@ _ADD_EVENT = inserting(_EVENT, _EVENT_COLUMNS, unless=["key"])
 
 
 def _telling(dialect: str, values: Mapping[str, Any]) -> Executable:
-    """A job that tells an event; the event is found by its key."""
+    """A job that tells an event; the event is found by its key.
+
+    Looked up for each row and not joined: a join need not keep the rows, and so the jobs, in their order.
+    """
+    event_id = select(_EVENT.c.id).where(_EVENT.c.key == values["event_key"]).scalar_subquery()
     given = {
         "key": values["key"],
         "lane": values["lane"],
         "kind": literal_column(f"'{JobKind.TELL.value}'"),
         "state": literal_column(f"'{JobState.WAITING.value}'"),
-        "event_id": _EVENT.c.id,
+        "event_id": event_id,
         "attempts": literal_column("0"),
         "due_at": values["due_at"],
         "created_at": values["created_at"],
         **dict.fromkeys(("workitem_uid", "claimed_by", "last_error", "summary"), literal_column("''")),
     }
-    chosen = select(*given.values()).where(_EVENT.c.key == values["event_key"])
-    statement: Executable = upserting(dialect, _JOB).from_select(list(given), chosen)
-    return statement.on_conflict_do_nothing(index_elements=["key"])  # type: ignore[attr-defined, no-any-return]
+    added = upserting(dialect, _JOB)
+    added = (
+        added.values(given)
+        if dialect == "sqlite"
+        else added.from_select(list(given), select(*given.values()))
+    )
+    statement: Executable = added.on_conflict_do_nothing(index_elements=["key"])
+    return statement
 
 
 _ADD_TELLING = RowStatement(_JOB, ("key", "lane", "due_at", "created_at", "event_key"), _telling)
