@@ -31,7 +31,6 @@ _EVENTS = {
 class _Change:
     """A change under way: the id that things are known by so far, and who it is from now on."""
 
-    kind: IdentityKind
     patient_id: str
     issuer: str
     patient: PatientIdentity
@@ -43,27 +42,47 @@ class _Change:
 
 
 def apply_identity(
-    work: WorklistTransaction, told: IdentityChange, *, message: MessageKey, index: int, actor: Actor
+    work: WorklistTransaction,
+    told: IdentityChange,
+    *,
+    message: MessageKey,
+    index: int,
+    actor: Actor,
+    touched: set[str],
 ) -> None:
-    """Do what one change asks for; an update of a patient nobody here knows is not kept."""
+    """Do what one change asks for; an update of a patient nobody here knows is not kept.
+
+    An update of an id that was merged away comes too late: it is recorded, and changes nothing. `touched` are
+    the workitems that earlier changes of the same message gave to others.
+    """
     connection, now, patient = work.connection, work.now, told.patient
     moves = told.kind in (IdentityKind.MERGED, IdentityKind.RENUMBERED)
     if told.kind is IdentityKind.VISIT:
         return
     if not moves and not identities.is_known_patient(connection, patient.patient_id):
         return
-    identities.put_identity(connection, patient, now)
-    change = _change(work, told, patient)
-    studies = _move_everything(work, change)
+    identities.lock_identities(connection, change=True)
+    survivor = _survivor(work, told)
+    studies: list[tuple[str, str]] = []
+    if moves or survivor is None:
+        patient = patient if survivor is None else survivor
+        if survivor is None:
+            identities.put_identity(connection, patient, now)
+        # what the survivor is called holds for what it is given as well
+        patient = _kept(work, patient)
+        change = _change(work, patient, told.former_id, told.former_issuer)
+        studies = _move_everything(work, change, touched)
     if moves:
         identities.put_survivor(connection, told.former_id, told.former_issuer, patient, now)
         prior_reports.move_reports(
-            connection, told.former_id, told.former_issuer, patient.patient_id, patient.issuer
+            connection,
+            told.former_id,
+            told.former_issuer,
+            patient.patient_id,
+            patient.issuer,
+            shared=change.shared,
         )
-        kept = identities.current_identity(connection, patient.patient_id, patient.issuer)
-        if kept is not None:  # what the survivor is called holds for its own things as well
-            own = replace(change, patient_id=patient.patient_id, issuer=patient.issuer, patient=kept)
-            _move_everything(work, own)
+        _move_everything(work, _change(work, patient), touched)
     identities.add_change(
         connection,
         IdentityRecord(
@@ -72,32 +91,58 @@ def apply_identity(
             issuer=patient.issuer,
             former_id=told.former_id,
             former_issuer=told.former_issuer,
-            fields=",".join(_fields(patient)),
+            fields=",".join(_fields(told.patient)) if survivor is None else "",
             sender=message.sending_application,
             control_id=message.control_id,
             changed_at=now,
         ),
     )
+    about = replace(told, patient=patient)
     for study_instance_uid, accession_number in [("", ""), *studies]:
-        work.record(_event(work, told, message, index, actor, study_instance_uid, accession_number))
+        work.record(_event(work, about, message, index, actor, study_instance_uid, accession_number))
 
 
-def _change(work: WorklistTransaction, told: IdentityChange, patient: PatientIdentity) -> _Change:
-    former = told.former_id
+def _survivor(work: WorklistTransaction, told: IdentityChange) -> PatientIdentity | None:
+    """Who the patient of a change was merged into before; None if it is itself.
+
+    A merge of that one into the patient turns the former merge round: the patient is itself again.
+    """
+    patient = told.patient
+    found = identities.current_identity(work.connection, patient.patient_id, patient.issuer)
+    if found is None:
+        return None
+    if found.patient_id == patient.patient_id and identities.same_issuer(found.issuer, patient.issuer):
+        return None
+    turned = found.patient_id == told.former_id and identities.same_issuer(found.issuer, told.former_issuer)
+    return None if turned else found
+
+
+def _kept(work: WorklistTransaction, patient: PatientIdentity) -> PatientIdentity:
+    """All that was told of a patient so far, with what is deleted now."""
+    found = identities.current_identity(work.connection, patient.patient_id, patient.issuer)
+    return patient if found is None else replace(found, cleared=patient.cleared)
+
+
+def _change(
+    work: WorklistTransaction, patient: PatientIdentity, former_id: str = "", former_issuer: str = ""
+) -> _Change:
     return _Change(
-        kind=told.kind,
-        patient_id=former or patient.patient_id,
-        issuer=told.former_issuer if former else patient.issuer,
+        patient_id=former_id or patient.patient_id,
+        issuer=former_issuer if former_id else patient.issuer,
         patient=patient,
-        shared=identities.is_shared_id(work.connection, former or patient.patient_id),
+        shared=identities.is_shared_id(work.connection, former_id or patient.patient_id),
     )
 
 
-def _move_everything(work: WorklistTransaction, change: _Change) -> list[tuple[str, str]]:
-    """Orders, studies and workitems follow; (UID, accession number) of the studies."""
+def _move_everything(work: WorklistTransaction, change: _Change, touched: set[str]) -> list[tuple[str, str]]:
+    """Studies, orders and workitems follow; (UID, accession number) of the studies.
+
+    Studies first: who completes one holds its row until the workitems made for it can be found.
+    """
+    studies = _move_studies(work, change)
     digests = _move_orders(work, change)
-    _move_workitems(work, change, digests)
-    return _move_studies(work, change)
+    _move_workitems(work, change, digests, touched)
+    return studies
 
 
 def _move_orders(work: WorklistTransaction, change: _Change) -> dict[str, tuple[str, str]]:
@@ -107,41 +152,52 @@ def _move_orders(work: WorklistTransaction, change: _Change) -> dict[str, tuple[
     for key, order, status in orders.orders_of_patient(work.connection, change.patient_id):
         if not change.is_about(order.issuer_of_patient_id):
             continue
-        after = _order_of(order, patient, moved=change.patient_id != patient.patient_id)
-        if after == order or (status is OrderStatus.REVOKED and after.patient_id == order.patient_id):
+        after = _order_of(order, patient)
+        moved = after.issuer_of_patient_id != order.issuer_of_patient_id
+        moved = moved or after.patient_id != order.patient_id
+        if after == order or (status is OrderStatus.REVOKED and not moved):
             continue
         orders.put_order(work.connection, after, key, status=status, now=work.now)
         digests[key] = (order_digest(order), order_digest(after))
     return digests
 
 
-def _order_of(order: Order, patient: PatientIdentity, *, moved: bool) -> Order:
+def _order_of(order: Order, patient: PatientIdentity) -> Order:
+    stays = order.patient_id == patient.patient_id and identities.same_issuer(
+        order.issuer_of_patient_id, patient.issuer
+    )
+
     def told(name: str, value: str, known: str) -> str:
         return value if value or name in patient.cleared else known
 
     return replace(
         order,
         patient_id=patient.patient_id,
-        issuer_of_patient_id=patient.issuer if moved else order.issuer_of_patient_id,
+        issuer_of_patient_id=order.issuer_of_patient_id if stays else patient.issuer,
         patient_name=told("name", patient.name, order.patient_name),
         patient_birth_date=told("birth_date", patient.birth_date, order.patient_birth_date),
         patient_sex=told("sex", patient.sex, order.patient_sex),
     )
 
 
-def _move_workitems(work: WorklistTransaction, change: _Change, digests: dict[str, tuple[str, str]]) -> None:
+def _move_workitems(
+    work: WorklistTransaction, change: _Change, digests: dict[str, tuple[str, str]], touched: set[str]
+) -> None:
     """Workitems that are not final get the new identity; their orders have not changed for them by that."""
-    uids = identities.unfinished_of_patient(work.connection, change.patient_id)
+    uids = [*identities.unfinished_of_patient(work.connection, change.patient_id), *sorted(touched)]
     work.hold(uids)
-    for uid in uids:
+    for uid in dict.fromkeys(uids):
         workitem = work.get(uid)
         if workitem is None or workitem.is_final:
+            continue
+        if text(workitem.attributes, "PatientID") != change.patient_id:
             continue
         if not change.is_about(text(workitem.attributes, "IssuerOfPatientID")):
             continue
         changes = identities.demographics(change.patient, workitem.attributes)
         if changes:
             work.apply(uid, Reidentify(changes=changes), actor=WORKER)
+            touched.add(uid)
         origin = work.origin(uid)
         before, after = digests.get(origin.order_key, ("", ""))
         if before and origin.order_digest == before:

@@ -63,6 +63,7 @@ class MessageIntake:
         """Commit all orders of one message, or none; the same message again changes nothing."""
 
         def act(work: WorklistTransaction) -> Refused | None:
+            identities.lock_identities(work.connection, change=False)
             keys = [orders.known_order_key(work.connection, order) for order in received]
             faults = tuple(
                 Fault(f"ORC[{index}]-2", "no such order here")
@@ -71,7 +72,8 @@ class MessageIntake:
             )
             if faults:
                 return Refused(RefusalCode.UNKNOWN_ORDER, faults)
-            for order, known in zip(received, keys, strict=True):
+            for order in received:  # a group may be about the order that one before it placed
+                known = orders.known_order_key(work.connection, order)
                 apply_order(work, order, known, message=key, actor=actor)
             return None
 
@@ -83,8 +85,9 @@ class MessageIntake:
         """Commit who patients are from now on, with all that follows for orders, studies and workitems."""
 
         def act(work: WorklistTransaction) -> Refused | None:
+            touched: set[str] = set()
             for index, change in enumerate(changes):
-                apply_identity(work, change, message=key, index=index, actor=actor)
+                apply_identity(work, change, message=key, index=index, actor=actor, touched=touched)
             return None
 
         return self._once(key, raw, act, action="identity.received", number=len(changes))
@@ -96,6 +99,7 @@ class MessageIntake:
         del actor
 
         def act(work: WorklistTransaction) -> Refused | None:
+            identities.lock_identities(work.connection, change=False)
             for report in reports:
                 current = identities.report_of_current_patient(work.connection, report)
                 prior_reports.put_report(work.connection, current, sender=key, now=work.now)

@@ -79,7 +79,8 @@ def apply_order(
         return
     after = updated_order(told.known, order) if told.known else replace(order, cleared=())
     status = _status_after(told)
-    orders.put_order(connection, after, told.key, status=status, now=work.now)
+    write = orders.add_order if found is None else orders.put_order
+    write(connection, after, told.key, status=status, now=work.now)
     changed = changed_fields(told.known, after) if told.known else ()
     _remember(work, told, changed, "; ".join(_consequences(work, told, after, status, changed)))
     work.record(_event(work, told, after))

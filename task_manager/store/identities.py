@@ -28,6 +28,8 @@ _IDENTITY = PatientIdentityRow.metadata.tables["patient_identity"]
 _CHANGE = IdentityChangeRow.metadata.tables["identity_change"]
 _STUDY = METADATA.tables["study"]
 _WORKITEM = METADATA.tables["workitem"]
+_ORDER = METADATA.tables["imaging_order"]
+_ADVISORY_LOCK = 4_180_113
 _LONGEST_CHAIN = 32
 _MOST_CHANGES = 100
 
@@ -55,7 +57,8 @@ def same_issuer(one: str, other: str) -> bool:
 def current_identity(connection: Connection, patient_id: str, issuer: str) -> PatientIdentity | None:
     """Who a patient id stands for now, after all merges; None if nothing was told of it.
 
-    An id without an issuer is that of any issuer if only one is known, else nobody's.
+    An id without an issuer is that of any issuer if only one is known, else nobody's. A former id stays its
+    survivor's, whatever is told of it later.
     """
     row = _row(connection, patient_id, issuer)
     for _ in range(_LONGEST_CHAIN):
@@ -73,8 +76,19 @@ def current_identity(connection: Connection, patient_id: str, issuer: str) -> Pa
     )
 
 
+def lock_identities(connection: Connection, *, change: bool) -> None:
+    """Keep who patients are from being changed until the transaction ends, or all others from relying on it.
+
+    A merge on PostgreSQL would otherwise not see an order that another transaction is about to add for the
+    former id. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        kind = "" if change else "_shared"
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{kind}({_ADVISORY_LOCK})")
+
+
 def put_identity(connection: Connection, identity: PatientIdentity, now: datetime) -> None:
-    """Keep what was told of a patient; who has a record of its own is merged into nobody any more."""
+    """Keep what was told of a patient that is merged into nobody, or is not any more."""
     known = _exact(connection, identity.patient_id, identity.issuer)
     values = {
         "patient_id": identity.patient_id,
@@ -92,23 +106,34 @@ def put_identity(connection: Connection, identity: PatientIdentity, now: datetim
 def put_survivor(
     connection: Connection, former_id: str, former_issuer: str, survivor: PatientIdentity, now: datetime
 ) -> None:
-    """Keep that a patient id now stands for `survivor`."""
-    values = {
-        "patient_id": former_id,
-        "issuer": former_issuer,
-        "patient_name": "",
-        "birth_date": "",
-        "sex": "",
-        "survivor_id": survivor.patient_id,
-        "survivor_issuer": survivor.issuer,
-        "changed_at": now,
-    }
-    _put(connection, values)
+    """Keep that a patient id, and every id that stood for it, now stand for `survivor`."""
+    shared = is_shared_id(connection, former_id)
+    known = connection.execute(select(_IDENTITY.c.issuer).where(_IDENTITY.c.patient_id == former_id))
+    issuers = {one for one in known.scalars() if not shared and same_issuer(one, former_issuer)}
+    for issuer in sorted({former_issuer, *issuers}):
+        if (former_id, issuer) == (survivor.patient_id, survivor.issuer):
+            continue
+        connection.execute(
+            update(_IDENTITY)
+            .where(_IDENTITY.c.survivor_id == former_id, _IDENTITY.c.survivor_issuer == issuer)
+            .values(survivor_id=survivor.patient_id, survivor_issuer=survivor.issuer, changed_at=now)
+        )
+        values = {
+            "patient_id": former_id,
+            "issuer": issuer,
+            "patient_name": "",
+            "birth_date": "",
+            "sex": "",
+            "survivor_id": survivor.patient_id,
+            "survivor_issuer": survivor.issuer,
+            "changed_at": now,
+        }
+        _put(connection, values)
 
 
 def is_known_patient(connection: Connection, patient_id: str) -> bool:
     """Whether anything here is about a patient id: a study, an order, a workitem, or an identity."""
-    tables = (_STUDY, METADATA.tables["imaging_order"], _WORKITEM, _IDENTITY)
+    tables = (_STUDY, _ORDER, _WORKITEM, _IDENTITY)
     return any(
         connection.execute(
             select(table.c.patient_id).where(table.c.patient_id == patient_id).limit(1)
@@ -119,9 +144,16 @@ def is_known_patient(connection: Connection, patient_id: str) -> bool:
 
 
 def is_shared_id(connection: Connection, patient_id: str) -> bool:
-    """Whether several issuers use a patient id, as far as was told."""
-    issuers = select(_IDENTITY.c.issuer).where(_IDENTITY.c.patient_id == patient_id, _IDENTITY.c.issuer != "")
-    return len(set(connection.execute(issuers).scalars())) > 1
+    """Whether several issuers use a patient id, as far as messages, orders and images told."""
+    told = select(_IDENTITY.c.issuer).where(_IDENTITY.c.patient_id == patient_id)
+    ordered = select(_ORDER.c.content).where(_ORDER.c.patient_id == patient_id)
+    imaged = select(_STUDY.c.attributes).where(_STUDY.c.patient_id == patient_id)
+    issuers = set(connection.execute(told).scalars())
+    for content in connection.execute(ordered).scalars():
+        issuers.add(orjson.loads(content).get("issuer_of_patient_id", ""))
+    for attributes in connection.execute(imaged).scalars():
+        issuers.add(text(orjson.loads(attributes), "IssuerOfPatientID"))
+    return len(issuers - {""}) > 1
 
 
 def add_change(connection: Connection, record: IdentityRecord) -> None:
@@ -156,7 +188,7 @@ def changes_of(connection: Connection, patient_id: str) -> list[IdentityRecord]:
 def with_current_patient(connection: Connection, order: Order) -> Order:
     """`order` for the patient its id stands for now; its own demographics stay."""
     current = current_identity(connection, order.patient_id, order.issuer_of_patient_id)
-    if current is None or current.patient_id == order.patient_id:
+    if current is None or _is_same(current, order.patient_id, order.issuer_of_patient_id):
         return order
     return replace(order, patient_id=current.patient_id, issuer_of_patient_id=current.issuer)
 
@@ -164,7 +196,7 @@ def with_current_patient(connection: Connection, order: Order) -> Order:
 def report_of_current_patient(connection: Connection, report: PriorReport) -> PriorReport:
     """`report` for the patient its id stands for now."""
     current = current_identity(connection, report.patient_id, report.issuer_of_patient_id)
-    if current is None or current.patient_id == report.patient_id:
+    if current is None or _is_same(current, report.patient_id, report.issuer_of_patient_id):
         return report
     return replace(report, patient_id=current.patient_id, issuer_of_patient_id=current.issuer)
 
@@ -191,7 +223,7 @@ def patient_of(connection: Connection, attributes: DicomJson) -> PatientIdentity
 def demographics(identity: PatientIdentity, attributes: DicomJson) -> DicomJson:
     """The attributes of a patient as told; those told of nothing are left as `attributes` have them."""
     parts: list[DicomJson] = []
-    if identity.patient_id != text(attributes, "PatientID"):
+    if not _is_same(identity, text(attributes, "PatientID"), text(attributes, "IssuerOfPatientID")):
         parts.append(element("PatientID", identity.patient_id))
         parts.append(element("IssuerOfPatientID", identity.issuer))
     if identity.name or "name" in identity.cleared:
@@ -239,6 +271,10 @@ def unfinished_of_patient(connection: Connection, patient_id: str) -> Sequence[s
     return list(connection.execute(statement.order_by(_WORKITEM.c.uid)).scalars())
 
 
+def _is_same(identity: PatientIdentity, patient_id: str, issuer: str) -> bool:
+    return identity.patient_id == patient_id and same_issuer(identity.issuer, issuer)
+
+
 def _told(identity: PatientIdentity, name: str, told: str, known: str) -> str:
     return told if told or name in identity.cleared else known
 
@@ -257,5 +293,7 @@ def _exact(connection: Connection, patient_id: str, issuer: str) -> Row[Any] | N
 def _row(connection: Connection, patient_id: str, issuer: str) -> Row[Any] | None:
     rows = connection.execute(select(_IDENTITY).where(_IDENTITY.c.patient_id == patient_id)).all()
     exact = [row for row in rows if row.issuer == issuer]
-    fitting = exact or [row for row in rows if same_issuer(row.issuer, issuer)]
-    return fitting[0] if len(fitting) == 1 else None
+    if exact:
+        return exact[0]
+    fitting = [row for row in rows if same_issuer(row.issuer, issuer)]
+    return fitting[0] if len(fitting) == 1 and not is_shared_id(connection, patient_id) else None

@@ -6,16 +6,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain, count
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, insert, or_, select, true
+from sqlalchemy import Connection, and_, case, insert, or_, select, true, update
 
 from profiles.codes import Code
 from profiles.order import EarlierExamination, MessageKey, Order, OrderControl, Priority
 from task_manager.store import prior_reports
 from task_manager.store.patient_tables import OrderChangeRow
-from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 
 _ORDER = METADATA.tables["imaging_order"]
@@ -52,10 +52,11 @@ def new_order_key(connection: Connection, order: Order) -> str:
     Where another placer or filler uses the same number, the issuer is added.
     """
     key = order.placer_order_number or order.filler_order_number or order.accession_number
-    if order_by_key(connection, key) is None:
-        return key
     issuer = order.placer_issuer if order.placer_order_number else order.filler_issuer
-    return f"{key}^{issuer}"
+    numbered = (f"{key}^{issuer}^{number}" for number in count(2))
+    return next(
+        one for one in chain((key, f"{key}^{issuer}"), numbered) if order_by_key(connection, one) is None
+    )
 
 
 def known_message(connection: Connection, key: MessageKey) -> bytes | None:
@@ -113,9 +114,20 @@ def _same_issuers(known: Order, order: Order) -> bool:
     )
 
 
+def add_order(connection: Connection, order: Order, key: str, *, status: OrderStatus, now: datetime) -> None:
+    """Write a new order; one that another transaction wrote under `key` just now is a conflict."""
+    connection.execute(insert(_ORDER).values(_values(order, key, status, now)))
+
+
 def put_order(connection: Connection, order: Order, key: str, *, status: OrderStatus, now: datetime) -> None:
-    """Write an order under `key`: new, or the newest content of a known one."""
-    values: dict[str, Any] = {
+    """Write the newest content of a known order, whose row the caller has locked."""
+    values = _values(order, key, status, now)
+    changes = {name: value for name, value in values.items() if name not in ("order_key", "received_at")}
+    connection.execute(update(_ORDER).where(_ORDER.c.order_key == key).values(changes))
+
+
+def _values(order: Order, key: str, status: OrderStatus, now: datetime) -> dict[str, Any]:
+    return {
         "order_key": key,
         "placer_order_number": order.placer_order_number,
         "filler_order_number": order.filler_order_number,
@@ -127,9 +139,6 @@ def put_order(connection: Connection, order: Order, key: str, *, status: OrderSt
         "received_at": now,
         "changed_at": now,
     }
-    changes = {name: value for name, value in values.items() if name not in ("order_key", "received_at")}
-    statement = upsert(connection, _ORDER).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["order_key"], set_=changes))
 
 
 def order_of_study(

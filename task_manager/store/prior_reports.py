@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, update
 from profiles.codes import Code
 from profiles.order import MessageKey
 from profiles.patient import PriorReport
-from task_manager.store.identities import same_issuer
+from task_manager.store.identities import is_shared_id, same_issuer
 from task_manager.store.patient_tables import PriorReportRow
 from task_manager.store.studies import upsert
 
@@ -56,26 +56,33 @@ def reports_of_patient(connection: Connection, patient_id: str, issuer: str) -> 
     statement = (
         select(_REPORT.c.content, _REPORT.c.issuer, _REPORT.c.received_at)
         .where(_REPORT.c.patient_id == patient_id, _REPORT.c.status != "X")
-        .order_by(_REPORT.c.observed_at.desc(), _REPORT.c.report_key)
+        .order_by(_REPORT.c.observed_at.desc().nulls_last(), _REPORT.c.report_key)
         .limit(_MOST)
     )
+    rows = connection.execute(statement).all()
+    others = any(row.issuer != issuer for row in rows)
+    shared = others and is_shared_id(connection, patient_id)
     return [
         KeptReport(report=_report(row.content), received_at=row.received_at)
-        for row in connection.execute(statement)
-        if same_issuer(row.issuer, issuer)
+        for row in rows
+        if row.issuer == issuer or (not shared and same_issuer(row.issuer, issuer))
     ]
 
 
 def move_reports(
-    connection: Connection, former_id: str, former_issuer: str, patient_id: str, issuer: str
+    connection: Connection, former_id: str, former_issuer: str, patient_id: str, issuer: str, *, shared: bool
 ) -> int:
-    """Give the reports of a patient id to another; how many."""
+    """Give the reports of a patient id to another; how many. Of a `shared` id only its issuer's own."""
     found = connection.execute(
         select(_REPORT.c.report_key, _REPORT.c.content, _REPORT.c.issuer).where(
             _REPORT.c.patient_id == former_id
         )
     ).all()
-    rows = [row for row in found if same_issuer(row.issuer, former_issuer)]
+    rows = [
+        row
+        for row in found
+        if row.issuer == former_issuer or (not shared and same_issuer(row.issuer, former_issuer))
+    ]
     for row in rows:
         content = {**orjson.loads(row.content), "patient_id": patient_id, "issuer_of_patient_id": issuer}
         connection.execute(

@@ -184,6 +184,102 @@ def test_a_merge_that_is_turned_round_ends(bed: TestBed) -> None:
     assert [end.patient_id for end in ends if end] == ["P1", "P1"]
 
 
+def merge(former: str, survivor: str, *, former_issuer: str = "HOSP", name: str = "") -> IdentityChange:
+    return IdentityChange(
+        kind=IdentityKind.MERGED,
+        patient=PatientIdentity(patient_id=survivor, issuer="HOSP", name=name),
+        former_id=former,
+        former_issuer=former_issuer,
+    )
+
+
+def now_is(bed: TestBed, patient_id: str, issuer: str = "") -> tuple[str, str]:
+    with bed.database.read() as connection:
+        found = identities.current_identity(connection, patient_id, issuer)
+    assert found is not None
+    return found.patient_id, found.issuer
+
+
+@pytest.mark.parametrize("second_issuer", ["HOSP", ""])
+@pytest.mark.parametrize("together", [False, True], ids=["two messages", "one message"])
+def test_merges_in_a_row_reach_work_in_any_order(bed: TestBed, second_issuer: str, together: bool) -> None:
+    two_images(bed)
+    complete(bed)
+    in_a_row = [merge("P1", "P9"), merge("P9", "P10", former_issuer=second_issuer)]
+    if together:
+        tell(bed, *in_a_row)
+    else:
+        for number, change in enumerate(reversed(in_a_row)):
+            tell(bed, change, control_id=f"I{number}")
+    assert now_is(bed, "P1") == now_is(bed, "P9", "HOSP") == ("P10", "HOSP")
+    assert patient(attributes(bed))[:2] == ("P10", "HOSP")
+    tell(bed, merge("P1", "P9"), control_id="again")
+    assert now_is(bed, "P1") == now_is(bed, "P9", "HOSP") == ("P10", "HOSP")
+
+
+def test_a_late_update_of_a_former_id_undoes_no_merge(bed: TestBed) -> None:
+    two_images(bed)
+    tell(bed, MERGE)
+    tell(bed, UPDATE, control_id="I2")
+    assert now_is(bed, "P1") == ("P9", "HOSP")
+    complete(bed)
+    assert patient(attributes(bed))[:3] == ("P9", "HOSP", "Doe^Ann")
+    assert story(bed).told.identities[-1].fields == ""
+
+
+def test_a_long_chain_of_merges_leads_to_its_end(bed: TestBed) -> None:
+    for number in range(1, 41):
+        tell(bed, merge(f"P{number}", f"P{number + 1}"), control_id=f"I{number}")
+    assert now_is(bed, "P1", "HOSP") == ("P41", "HOSP")
+
+
+def test_work_of_the_former_id_gets_the_name_the_survivor_is_known_by(bed: TestBed) -> None:
+    tell(bed, merge("P0", "P9", name="Doe^Ann"))
+    two_images(bed)
+    complete(bed)
+    tell(bed, merge("P1", "P9", former_issuer=""), control_id="I2")
+    assert patient(attributes(bed))[:3] == ("P9", "HOSP", "Doe^Ann")
+
+
+def test_a_merge_into_the_same_number_of_another_issuer(bed: TestBed) -> None:
+    order(bed, replace(ORDER, issuer_of_patient_id="A"))
+    for number in (1, 2):
+        bed.receive(ct(number, IssuerOfPatientID="A"))
+    complete(bed)
+    tell(bed, merge("P1", "P1", former_issuer="A"))
+    assert patient(attributes(bed))[:2] == ("P1", "HOSP")
+    with bed.database.read() as connection:
+        kept = orders.order_by_key(connection, "PL1")
+    assert kept is not None
+    assert kept.issuer_of_patient_id == "HOSP"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        IdentityChange(kind=IdentityKind.UPDATED, patient=replace(NEW, issuer="B")),
+        merge("P1", "P9", former_issuer="B"),
+    ],
+    ids=["update", "merge"],
+)
+def test_images_without_issuer_of_an_id_that_orders_of_two_issuers_use_are_left_alone(
+    bed: TestBed, change: IdentityChange
+) -> None:
+    order(bed, replace(ORDER, issuer_of_patient_id="A"))
+    other = replace(ORDER, issuer_of_patient_id="B", placer_order_number="PL2", filler_order_number="FI2")
+    order(bed, replace(other, accession_number="A2", study_instance_uid=""), "M2")
+    two_images(bed)
+    report(bed, replace(REPORT, issuer_of_patient_id="B"), "O1")
+    complete(bed)
+    before = patient(attributes(bed))
+    tell(bed, change)
+    assert patient(attributes(bed)) == before
+    assert story(bed).told.priors == ()
+    bed.receive(ct(3))
+    complete(bed)
+    assert patient(attributes(bed)) == before
+
+
 def test_another_issuers_patient_with_the_same_id_is_left_alone(bed: TestBed) -> None:
     order(bed, replace(ORDER, issuer_of_patient_id="A", patient_name="Old^Name"))
     tell(bed, IdentityChange(kind=IdentityKind.UPDATED, patient=replace(NEW, issuer="B")))

@@ -13,6 +13,7 @@ from informatics_gateway.commands.explain import story_text
 from profiles import dicom_json
 from profiles.order import MessageKey, Order, OrderControl, Priority
 from task_manager.outcome import Accepted, RefusalCode, Refused
+from task_manager.store import orders
 from tests.instances import STUDY, ct
 from tests.service import PERFORMER, TestBed, make_service
 from tests.unit.task_manager.steps import KEY, LOCK, ORDER, RIS, complete, order, workitem
@@ -177,6 +178,26 @@ def test_a_number_assigned_later_is_added(bed: TestBed) -> None:
     order(bed, replace(ORDER, filler_order_number=""))
     assert isinstance(control(bed, "NA", 1, filler_order_number="F77"), Accepted)
     assert isinstance(control(bed, "CA", 2, placer_order_number="", filler_order_number="F77"), Accepted)
+
+
+def test_groups_about_one_new_order_are_one_order_that_can_be_canceled(bed: TestBed) -> None:
+    steps = [replace(ORDER, scheduled_procedure_step_id=number) for number in ("S1", "S2")]
+    assert isinstance(bed.service.intake.receive_order(steps, key=KEY, raw=b"MSH|", actor=RIS), Accepted)
+    two_images(bed)
+    assert isinstance(control(bed, "CA", 1), Accepted)
+    assert states(bed) == ["CANCELED"]
+
+
+def test_equal_numbers_of_placer_and_filler_are_orders_of_their_own(bed: TestBed) -> None:
+    other = replace(ORDER, accession_number="A7", study_instance_uid="")
+    order(bed, replace(ORDER, placer_order_number="7", placer_issuer="A", filler_order_number=""))
+    by_filler = replace(other, placer_order_number="", filler_order_number="7", filler_issuer="B")
+    order(bed, replace(by_filler, patient_id="P7"), "M2")
+    by_placer = replace(other, placer_order_number="7", placer_issuer="B", filler_order_number="")
+    order(bed, replace(by_placer, patient_id="P8"), "M3")
+    with bed.database.read() as connection:
+        kept = [orders.orders_of_patient(connection, one) for one in ("P1", "P7", "P8")]
+    assert [len(found) for found in kept] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("asked", ["CA", "DC", "XO", "HD", "RL", "SC", "NA"])
