@@ -197,6 +197,8 @@ class ElementReader:
         found: DicomJson = {}
         creators: dict[int, str] = {}
         there = len(data)
+        # an item longer than a sequence may be is not kept in the end: nor may it fill the memory until then
+        last_kept = at + limits.sequence if depth else end + 1
         while at < end:
             if at + 8 > end:
                 if end > there:
@@ -209,10 +211,10 @@ class ElementReader:
             begin = at
             if met is not None and keep and vr_bytes in _SHORT:
                 again = met.get((codecs, data[at : at + 8 + length]))
-                if again is not None:
+                if again is not None and at + 8 + length <= end:
                     found[again[0]] = again[1]
                     at += 8 + length
-                    keep = self._has_room(depth, length)
+                    keep = at < last_kept and self._has_room(depth, length)
                     continue
             tag = group << 16 | number
             vr = ""
@@ -256,7 +258,7 @@ class ElementReader:
                     self._leave_out(found, tag, vr, value_at, at, encapsulated=True)
                 if value is not None and keep:
                     found[f"{tag:08X}"] = value
-                    keep = self._has_room(depth, at - value_at)
+                    keep = at < last_kept and self._has_room(depth, at - value_at)
                 continue
             at = value_at + length
             if at > end:
@@ -278,15 +280,23 @@ class ElementReader:
                 vr = "LO"
             key, element = f"{tag:08X}", self._json(vr, raw, codecs)
             found[key] = element
-            if met is not None and vr_bytes in _SHORT and not self._decides(tag) and len(met) < _MOST_KNOWN:
+            if (
+                met is not None
+                and vr_bytes in _SHORT
+                and length <= MAX_VALUE_BYTES
+                and len(met) < _MOST_KNOWN
+                and not self._decides(tag)
+            ):
                 met[codecs, data[begin:at]] = key, element
-            keep = self._has_room(depth, length)
+            keep = at < last_kept and self._has_room(depth, length)
         if delimited:
             raise EncodingError("an item does not end")
         return found, at
 
     def _decides(self, tag: int) -> bool:
         """Whether an element says how others are to be read, and has to be looked at each time."""
+        if tag < 0x00030000:
+            return True  # allowed in some places only
         return tag in _OF_OTHERS or bool(tag & 0x10000 and 0x10 <= tag & 0xFFFF <= 0xFF)
 
     def _has_room(self, depth: int, size: int) -> bool:
