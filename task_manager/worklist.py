@@ -69,6 +69,7 @@ class StoredWorklist:
     ) -> None:
         self._database = database
         self._contents = Contents()
+        database.when_connected(self._contents.forget)
         self._followers = tuple(followers)
         self._interceptors = tuple(interceptors)
         self._limits = limits

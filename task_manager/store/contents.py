@@ -69,6 +69,12 @@ class Contents:
                 oldest = next(iter(self._parts))
                 self._bytes -= self._parts.pop(oldest)[1]
 
+    def forget(self) -> None:
+        """Know nothing any more: a server that came back without its last commits gives numbers again."""
+        with self._lock:
+            self._parts.clear()
+            self._bytes = 0
+
 
 def add_contents(connection: Connection, contents: Sequence[DicomJson]) -> NewParts:
     """Write the lasting part of each workitem's attributes; the parts by their new numbers, in this order."""

@@ -11,7 +11,7 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -105,6 +105,10 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether this is the embedded database."""
         return self._sqlite
+
+    def when_connected(self, call: Callable[[], None]) -> None:
+        """Have `call` called with every connection that is made: the server may be another than before."""
+        event.listen(self.engine, "connect", lambda connection, record: call())
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -90,6 +90,19 @@ def test_what_was_rolled_back_is_not_remembered(bed: TestBed) -> None:
     assert text(held.attributes, "PatientID") == "P2"
 
 
+def test_a_server_that_came_back_is_asked_again(bed: TestBed) -> None:
+    """A standby that took over may lack the last commits, and give their numbers to others."""
+    worklist = bed.service.worklist
+    worklist.create_workitem(UID, minimal(PatientID="P1"), actor=PERFORMER)
+    with bed.database.write() as connection:
+        connection.execute(sql("UPDATE workitem_content SET attributes = replace(attributes, 'P1', 'P2')"))
+    bed.database.close()
+    with worklist.transact() as work:
+        held = work.get(UID)
+    assert held is not None
+    assert text(held.attributes, "PatientID") == "P2"
+
+
 def test_a_step_leaves_the_content_and_a_rescheduling_renews_it(bed: TestBed) -> None:
     worklist = bed.service.worklist
     worklist.create_workitem(UID, minimal(PatientID="P1"), actor=PERFORMER)
