@@ -105,14 +105,15 @@ def application_acknowledgement(
 ) -> bytes | None:
     """The second answer of enhanced mode: the application acknowledgement that MSH-16 asks for.
 
-    None if :func:`acknowledge` was the only answer due. It asks for no acknowledgement of its own.
+    None if :func:`acknowledge` was the only answer due; after a CE or CR none is, and a sender would take it
+    for the answer to its next message. It asks for no acknowledgement of its own.
 
     References
     ----------
     HL7 v2.5.1 chapter 2.9.3.2.
     """
     codes = _wire_codes(header, code)
-    if len(codes) < 2:
+    if len(codes) < 2 or codes[0] != "CA":
         return None
     return _answer(header, codes[1], faults, control_id, sent_at, text, asks="NE")
 

@@ -19,6 +19,7 @@ SUPPORTED_VERSIONS = frozenset({"2.3.1", "2.4", "2.5", "2.5.1"})
 MAX_SEGMENTS = 5000
 MAX_REPETITIONS = 64
 _MAX_COMPONENTS = 64
+_MAX_FIELDS = 1000  # more than a field path can name; a message of separators would take its size many times
 
 
 class ErrorCode(StrEnum):
@@ -136,7 +137,10 @@ class Encoding:
         return self.component + self.repetition + self.escape + self.subcomponent
 
     def decoded(self, text: str) -> str:
-        """`text` without escape sequences; a line break is ``\\n``, highlighting is dropped (chapter 2.7)."""
+        """`text` without escape sequences; a line break is ``\\n``, highlighting is dropped (chapter 2.7).
+
+        What cannot be read becomes U+FFFD: a set that was not declared, bytes that are not of the set.
+        """
         if self.escape not in text:
             return text
         mark = re.escape(self.escape)
@@ -174,7 +178,9 @@ class Encoding:
                 return match.group(0)
         if name[0] == ".":
             return "\n"
-        if name[0] in "CMZ":
+        if name[0] in "CM":
+            return "\ufffd"
+        if name[0] == "Z":
             return ""
         return match.group(0)
 
@@ -388,7 +394,9 @@ def _split(header: Header, text: str) -> Message | Unreadable:
             continue
         counts[name] = counts.get(name, 0) + 1
         fields = (name, encoding.field) if name == "MSH" else (name,)
-        segments.append(Segment(name, counts[name], (*fields, *rest.split(encoding.field)), encoding))
+        segments.append(
+            Segment(name, counts[name], (*fields, *rest.split(encoding.field, _MAX_FIELDS)), encoding)
+        )
     if faults:
         return Unreadable(header=header, faults=tuple(faults))
     return Message(header=header, segments=tuple(segments))

@@ -29,7 +29,8 @@ from profiles.patient import PatientIdentity
 MAX_CONTROL_ID = 199
 MAX_EXTRA_SEGMENTS = 50
 MAX_EXTRA_CHARACTERS = 8192
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd]")
+_OF_NO_SET = re.compile(r"[\x1b\x80-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEXES = {"M": "M", "F": "F", "O": "O", "A": "O", "N": "O"}
 
@@ -58,7 +59,11 @@ class Faults:
             self.add(ErrorCode.TOO_LONG, at, f"at most {limit} characters are allowed")
             return ""
         if _UNSAFE.search(text):
-            self.add(ErrorCode.DATA_TYPE, at, "control characters and backslash are not allowed")
+            self.add(
+                ErrorCode.DATA_TYPE,
+                at,
+                "control characters and backslash are not allowed, nor unreadable ones",
+            )
             return ""
         return text
 
@@ -68,6 +73,13 @@ class Faults:
             self.add(ErrorCode.TOO_LONG, at, "a name has at most 64 characters")
             return ""
         return text
+
+    def legible(self, segment: Segment, number: int) -> None:
+        """A fault if a field has characters of no set that was declared: what is left of it names another."""
+        raw = segment.raw(number)
+        text = segment.encoding.decoded(raw)
+        if _OF_NO_SET.search(text) or text.count("\ufffd") > raw.count("\ufffd"):
+            self.add(ErrorCode.DATA_TYPE, segment.at(number), "characters are not of the declared set")
 
     def refusal(self, header: Header) -> MessageRefusal:
         """The refusal with every fault once."""
@@ -132,6 +144,7 @@ def patient_identity(
     patient_id, issuer = _identifier(patient, 3, options, faults, required=required)
     if patient is None:
         return PatientIdentity(patient_id=patient_id, issuer=issuer)
+    faults.legible(patient, 5)
     deleted = {"name": patient.deletes(5), "birth_date": patient.deletes(7), "sex": patient.deletes(8)}
     return PatientIdentity(
         patient_id=patient_id,

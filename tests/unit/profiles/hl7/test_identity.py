@@ -106,3 +106,34 @@ def test_damaged_messages_are_read_or_refused(junk: bytes, at: int) -> None:
     raw = adt("A40", PID, MRG)
     found = parse_inbound(raw[:at] + junk + raw[at + len(junk) :], Reading())
     assert isinstance(found, MessageRefusal) or found.key.control_id is not None
+
+
+@pytest.mark.parametrize(
+    ("declared", "name"),
+    [
+        ("8859/1", b"\x8aebek^Jan"),
+        ("", b"\x8aebek^Jan"),
+        ("ASCII", rb"\M2442\;3ED\C2842" + b"\\^Taro"),
+        ("ASCII", b"\x1b$B;3ED\x1b(B^Taro"),
+        ("UNICODE UTF-8", rb"M\XFC\ller^Jan"),
+    ],
+    ids=[
+        "Windows-1252",
+        "undeclared",
+        "escape to another set",
+        "switch to another set",
+        "byte of another set",
+    ],
+)
+def test_a_name_in_no_declared_set_is_refused_not_mangled(declared: str, name: bytes) -> None:
+    head = changed(changed(MSH, 9, "ADT^A08"), 18, declared).encode("ascii")
+    assert faults(head + b"\rPID|1||1||" + name + b"\r") == [("PID-5", "102")]
+
+
+def test_an_identifier_loses_no_character() -> None:
+    assert faults(adt("A08", r"PID|1||12\C2842\34")) == [("PID-3.1", "102")]
+
+
+def test_a_name_that_its_sender_could_not_write_is_taken_as_sent() -> None:
+    (change,) = changes(adt("A08", "PID|1||1||M\ufffdller^Jan"))
+    assert change.patient.name == "M\ufffdller^Jan"

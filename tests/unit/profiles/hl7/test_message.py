@@ -72,7 +72,7 @@ def test_separators_are_those_of_the_message() -> None:
         (r"\X41E4\x", "Aä x".replace(" ", "")),
         (r"line\.br\next", "line\nnext"),
         (r"\H\bold\N\ ", "bold "),
-        (r"\C2842\\M2442\\Zx\t", "t"),
+        (r"\C2842\\M2442\\Zx\t", "\ufffd\ufffdt"),
         (r"\E\X41\E\ ", "\\X41\\ "),
         (r"odd \ backslash", r"odd \ backslash"),
         (r"\unknown\ ", r"\unknown\ "),
@@ -211,3 +211,10 @@ def test_paths_and_locations(path: str, location: Location) -> None:
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     for candidate in (raw, b"MSH|^~\\&|" + raw, message() + raw, b"MSH" + raw):
         assert isinstance(read_message(candidate), Message | Unreadable)
+
+
+def test_a_segment_of_separators_is_kept_whole_in_few_parts() -> None:
+    found = read_message(message(MSH, "ZZZ" + "|" * 100_000))
+    assert isinstance(found, Message)
+    assert len(found.segments[1].fields) < 2000
+    assert found.segments[1].text_as_sent == "ZZZ" + "|" * 100_000
