@@ -28,6 +28,7 @@ _OBJECTS = "objects"
 _MAX_SAME_NAME = 1000
 _KEPT_START = 32 * 1024
 _MOST_PIECES = 1024  # IOV_MAX of Linux
+_MOST_SYNCED = 4096
 
 
 class StagedFile:
@@ -144,9 +145,9 @@ class StagedFile:
             os.unlink(self._path)
 
     def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1  # closed even where closing reports an error
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class FileObjectStore:
@@ -171,6 +172,7 @@ class FileObjectStore:
         self._staging = f"{self._incoming}/"
         self._own = uuid4().hex
         self._numbers = count(1)
+        self._synced: set[str] = set()  # folders of studies that are known to survive a power loss
         try:
             self._incoming.mkdir(parents=True, exist_ok=True)
             (self._root / _OBJECTS).mkdir(exist_ok=True)
@@ -222,7 +224,11 @@ class FileObjectStore:
         try:
             staged.make_durable()
             target = self._link(staged.name, folder, sop_instance_uid)
-            _sync_folder(folder)
+            try:
+                _sync_folder(folder)
+            except OSError:
+                os.unlink(target)
+                raise
         except OSError as error:
             raise StoreError("an object cannot be committed") from error
         staged.mark_committed()
@@ -259,19 +265,25 @@ class FileObjectStore:
         return self._root / _OBJECTS / _shard_of(study_instance_uid) / study_instance_uid
 
     def _link(self, source: str, folder: str, stem: str) -> str:
+        if folder not in self._synced:
+            self._make_folder(Path(folder))
         try:
             return _link_to_free_name(source, folder, stem)
-        except FileNotFoundError:  # the first object of its study
+        except FileNotFoundError:  # removed meanwhile
+            self._synced.discard(folder)
             self._make_folder(Path(folder))
             return _link_to_free_name(source, folder, stem)
 
     def _make_folder(self, folder: Path) -> None:
+        """Make it durable. That it exists says nothing: who made it may be about to sync, or have died."""
         shard = folder.parent
-        if not shard.is_dir():
-            shard.mkdir(exist_ok=True)
-            _sync_folder(shard.parent)
+        shard.mkdir(exist_ok=True)
+        _sync_folder(shard.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(shard)
+        if len(self._synced) >= _MOST_SYNCED:
+            self._synced.clear()
+        self._synced.add(str(folder))
 
 
 @lru_cache(maxsize=1024)

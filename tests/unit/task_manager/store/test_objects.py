@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +63,37 @@ def test_concurrent_commits_of_one_name_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda content: commit(store, stage(store, content)), contents))
     assert sorted(store.absolute(path).read_bytes() for path in paths) == sorted(contents)
+
+
+_COMMITS_AND_TELLS_WHAT_IS_SYNCED = """
+import os, sys
+from pathlib import Path
+from task_manager.store.objects import FileObjectStore
+
+opened = []
+sys.addaudithook(lambda event, args: opened.append(args) if event == "open" else None)
+store = FileObjectStore(Path(sys.argv[1]))
+for sop in ("1.2.3.4.5", "1.2.3.4.6"):
+    opened.clear()
+    staged = store.stage()
+    staged.write(b"bytes")
+    store.commit(staged, study_instance_uid="1.2.3.4", sop_instance_uid=sop)
+    print(*(path for path, _, flags in opened if flags & os.O_DIRECTORY))
+"""
+
+
+def test_a_folder_that_another_made_is_synced_into_its_parents_once(tmp_path: Path) -> None:
+    other = FileObjectStore(tmp_path)
+    folder = other.absolute(commit(other, stage(other))).parent
+    done = subprocess.run(
+        [sys.executable, "-c", _COMMITS_AND_TELLS_WHAT_IS_SYNCED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert first.split() == [str(folder.parents[1]), str(folder.parent), str(folder)]
+    assert second.split() == [str(folder)]
 
 
 def test_discard_removes_and_is_harmless_twice_and_after_commit(tmp_path: Path) -> None:
