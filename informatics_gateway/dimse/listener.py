@@ -84,7 +84,8 @@ class Listener(ThreadedAssociationServer):
         try:
             connection = self._secured(request, str(client_address[0]))
             if connection is not None:
-                connection.settimeout(None)
+                # a TLS record that comes byte by byte is one read: only this bounds it as a whole
+                connection.settimeout(self.timeout_s if isinstance(connection, ssl.SSLSocket) else None)
                 _limit_sending(connection, self.timeout_s)
                 super().finish_request(connection, client_address)
         finally:

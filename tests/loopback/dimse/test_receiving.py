@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import ssl
@@ -315,6 +316,31 @@ class TestTls:
                 assert read_pdu(connection)[0] == 2
                 assert echoes(connection)
 
+    def test_a_record_that_comes_byte_by_byte_is_not_waited_for(
+        self, intake: FolderIntake, authority: CertificateAuthority, secured: ssl.SSLContext
+    ) -> None:
+        with (
+            running(DimseServer(intake, tls=secured, network_timeout_s=0.5)) as server,
+            tls_peer(server, authority) as connection,
+        ):
+            connection.sendall(associate(CONTEXTS))
+            assert read_pdu(connection)[0] == 2
+            connection.sendall(store(1)[:400])
+            wait_until(lambda: intake.leftovers(), "the object is on its way")
+            with socket.socket(fileno=os.dup(connection.fileno())) as below:
+                below.sendall(
+                    struct.pack(">BHH", 23, 0x0303, 16_000)
+                )  # a record that is to have so many bytes
+                ended = threading.Event()
+                dripping = threading.Thread(target=drip, args=(below, ended))
+                dripping.start()
+                try:
+                    wait_until(lambda: not intake.leftovers(), "the object was given up")
+                finally:
+                    ended.set()
+                    dripping.join(timeout=10)
+        assert intake.instances == []
+
     def test_what_is_older_than_1_2_is_refused(
         self, intake: FolderIntake, authority: CertificateAuthority
     ) -> None:
@@ -398,15 +424,7 @@ class TestHostile:
         with raw(impatient.port) as connection:
             connection.sendall(store(1)[:400])
             ended = threading.Event()
-
-            def drip() -> None:
-                while not ended.wait(0.05):
-                    try:
-                        connection.sendall(b"\0")
-                    except OSError:
-                        return
-
-            dripping = threading.Thread(target=drip)
+            dripping = threading.Thread(target=drip, args=(connection, ended))
             dripping.start()
             try:
                 wait_until(lambda: not intake.leftovers(), "the object was given up")
@@ -414,6 +432,14 @@ class TestHostile:
                 ended.set()
                 dripping.join(timeout=10)
         assert intake.instances == []
+
+
+def drip(connection: socket.socket, ended: threading.Event) -> None:
+    while not ended.wait(0.05):
+        try:
+            connection.sendall(b"\0")
+        except OSError:
+            return
 
 
 def drain(connection: socket.socket) -> None:
