@@ -18,7 +18,7 @@ OCTET_STREAM = "application/octet-stream"
 WADL = "application/vnd.sun.wadl+xml"
 
 _MAX_LENGTH = 4096
-_PARAMETER = re.compile(r"\s*([^\s=;,\"]+)\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]*))\s*")
+_PARAMETER = re.compile(r"([^\s=;,\"]+)\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]*))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ def parse_media_type(text: str) -> MediaType:
     name, _, rest = text[:_MAX_LENGTH].partition(";")
     parameters = tuple(
         (match[1].lower(), match[2] if match[2] is not None else match[3])
-        for match in _PARAMETER.finditer(rest)
+        for part in _split_unquoted(rest, ";")
+        if (match := _PARAMETER.match(part.strip()))
     )
     return MediaType(name.strip().lower(), parameters)
 
@@ -100,12 +101,12 @@ def metadata_type(header: str, parameters: tuple[str, ...] = ()) -> str:
     return ""
 
 
-def _split_unquoted(text: str) -> list[str]:
+def _split_unquoted(text: str, separator: str = ",") -> list[str]:
     parts, quoted, start = [], False, 0
     for index, character in enumerate(text):
         if character == '"':
             quoted = not quoted
-        elif character == "," and not quoted:
+        elif character == separator and not quoted:
             parts.append(text[start:index])
             start = index + 1
     return [*parts, text[start:]]

@@ -157,7 +157,10 @@ def picture(pixels: NDArray[Any], header: Dataset, index: int, wish: Wish, media
         image = _fitted(image, wish.viewport)
     file = io.BytesIO()
     options: dict[str, Any] = {"quality": wish.quality} if media_type == "image/jpeg" else {}
-    image.save(file, FORMATS[media_type], **options)
+    try:
+        image.save(file, FORMATS[media_type], **options)
+    except (OSError, ValueError) as error:  # JPEG takes no more than 65500 rows or columns
+        raise RenderingError("the format takes no picture of this size") from error
     return file.getvalue()
 
 

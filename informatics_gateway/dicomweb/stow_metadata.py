@@ -126,6 +126,7 @@ class InstanceBuilder:
 
     def __init__(self, bulk: Mapping[str, Sequence[BulkPart]]) -> None:
         self._bulk = bulk
+        self._held = 0
 
     @staticmethod
     def uids(data_set: DicomJson) -> tuple[str, str]:
@@ -162,6 +163,7 @@ class InstanceBuilder:
     def _header(self, data_set: DicomJson, syntax: str) -> bytes:
         """The file up to the pixels, by pydicom; one at a time, for that holds its bulk data in memory."""
         with _BUILDING, warnings.catch_warnings():
+            self._held = 0
             warnings.simplefilter("ignore")  # of values, which have no place in a log
             try:
                 made = Dataset.from_json(
@@ -186,7 +188,8 @@ class InstanceBuilder:
     def _bulk_value(self, tag: str, vr: str, location: str) -> bytes | str:
         del tag
         parts = self._parts(location)
-        if sum(part.staged.size for part in parts) > MAX_HELD_BYTES:
+        self._held += sum(part.staged.size for part in parts)  # one part may be referred to many times
+        if self._held > MAX_HELD_BYTES:
             raise MetadataError(f"bulk data other than pixels of more than {MAX_HELD_BYTES} bytes")
         content = b"".join(chunk for part in parts for chunk in _chunks(part.staged))
         if vr in _TEXT_VRS:

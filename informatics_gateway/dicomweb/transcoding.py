@@ -16,13 +16,18 @@ from typing import IO, Any
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
+from informatics_gateway.dicomweb.code_streams import announced_samples
 from task_manager.study.frames import MAX_FRAME_BYTES, Frames, Geometry
+
+MAX_DECODED_BYTES = 256 * 1024**2
+"""A compressed frame that becomes more is not decoded: a few hundred bytes can announce any size."""
 
 _PIXEL_DATA = 0x7FE00010
 _MOST_PIXEL_BYTES = 0xFFFFFFFE
 _CHUNK_BYTES = 1024 * 1024
+_RLE_SLACK = 64 * 1024
 _SPOOLED_BYTES = 8 * 1024 * 1024
 _WIDTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
@@ -129,8 +134,9 @@ def decoded(path: Path, frames: Frames, header: Dataset, index: int, *, raw: boo
         If it cannot be decoded, or is larger than any image.
     """
     geometry = frames.geometry
-    if not 0 < geometry.frame_bits <= MAX_FRAME_BYTES * 8:
-        raise TranscodingError("the header tells no size of a frame")
+    most = MAX_DECODED_BYTES if frames.value.encapsulated else MAX_FRAME_BYTES
+    if not 0 < geometry.frame_bits <= most * 8:
+        raise TranscodingError("the header tells no size of a frame that is decoded")
     syntax = frames.value.transfer_syntax_uid
     one = Dataset()
     for element in header.group_dataset(0x0028):
@@ -138,6 +144,7 @@ def decoded(path: Path, frames: Frames, header: Dataset, index: int, *, raw: boo
     one.NumberOfFrames = 1
     content = b"".join(stored_frame(path, frames, index))
     if frames.value.encapsulated:
+        _check_size(content, syntax, geometry)
         content = _encapsulated(content)
     elif syntax == ExplicitVRBigEndian or not UID(syntax).is_little_endian:
         syntax = ExplicitVRLittleEndian
@@ -147,6 +154,17 @@ def decoded(path: Path, frames: Frames, header: Dataset, index: int, *, raw: boo
     except Exception as error:  # codecs raise anything on bytes that are none of theirs
         raise TranscodingError(f"a frame cannot be decoded ({type(error).__name__})") from error
     return array
+
+
+def _check_size(content: bytes, syntax: str, geometry: Geometry) -> None:
+    """Refuse what would become more than the header says, before a codec believes it."""
+    samples = geometry.rows * geometry.columns * geometry.samples
+    if syntax == RLELossless:
+        is_larger = len(content) > _RLE_SLACK + 2 * -(-geometry.frame_bits // 8)
+    else:
+        is_larger = (announced_samples(content) or 0) > samples
+    if is_larger:
+        raise TranscodingError("the code stream of a frame holds more than the header says")
 
 
 def _options(one: Dataset, geometry: Geometry, vr: str) -> dict[str, Any]:

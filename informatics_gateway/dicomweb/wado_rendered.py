@@ -7,7 +7,9 @@ names, else the middle one. What is not done, annotation and colour profiles, is
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from fastapi import APIRouter, Request, Response
 
@@ -29,9 +31,12 @@ from task_manager.ports import InstanceArchive
 from task_manager.study.content import UNREADABLE
 from task_manager.study.frames import geometry_of
 
-MAX_RENDERED_BYTES = 256 * 1024**2
+MAX_RENDERED_PIXELS = 64 * 1024**2
 THUMBNAIL = Viewport(width=128, height=128)
 _UNSUPPORTED = ("annotation", "iccprofile")
+_LARGE_PIXELS = 8 * 1024**2
+_LARGE = threading.Lock()
+"""Held while a large frame is rendered: each pixel takes tens of bytes on the way to a picture."""
 
 
 def add_routes(
@@ -126,11 +131,13 @@ def _rendered(found: Found, frame: int | None, wish: Wish, media_type: str) -> b
         frame = named if isinstance(named, int) and 1 <= named <= frames.count else frames.count // 2 + 1
     if not 1 <= frame <= frames.count:
         raise refused(404, Fault("", f"the image has frames 1 to {frames.count}"))
-    if frames.geometry.frame_bits > MAX_RENDERED_BYTES * 8:
-        raise refused(406, Fault("", f"a frame of more than {MAX_RENDERED_BYTES} bytes is not rendered"))
+    size = frames.geometry.rows * frames.geometry.columns
+    if size > MAX_RENDERED_PIXELS:
+        raise refused(406, Fault("", f"a frame of more than {MAX_RENDERED_PIXELS} pixels is not rendered"))
     try:
-        header = pixel_header(found.path)
-        pixels = decoded(found.path, frames, header, frame - 1, raw=False)
-        return picture(pixels, header, frame - 1, wish, media_type)
+        with _LARGE if size > _LARGE_PIXELS else nullcontext():
+            header = pixel_header(found.path)
+            pixels = decoded(found.path, frames, header, frame - 1, raw=False)
+            return picture(pixels, header, frame - 1, wish, media_type)
     except (RenderingError, TranscodingError, *UNREADABLE) as error:
         raise refused(406, Fault("", "the frame cannot be rendered")) from error

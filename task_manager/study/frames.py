@@ -17,6 +17,7 @@ from task_manager.study.content import BulkValue, find_bulk
 
 MAX_FRAMES = 100_000
 MAX_FRAME_BYTES = 1024**3
+MAX_FRAGMENTS = 1_000_000
 
 _PIXELS = {"7FE00010": 0, "7FE00008": 32, "7FE00009": 64}
 _ITEM, _DELIMITER = 0xE000, 0xE0DD
@@ -149,6 +150,8 @@ def _items(data: mmap.mmap, value: BulkValue) -> tuple[list[int], list[Range]]:
         if at + length > value.end:
             raise ValueError("a fragment does not end within the pixel data")
         found.append((at, at + length))
+        if len(found) > MAX_FRAGMENTS:
+            raise ValueError(f"more than {MAX_FRAGMENTS} fragments")
         at += length
     if not found or len(found) < 2:
         raise ValueError("encapsulated pixel data without a fragment")

@@ -16,8 +16,16 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.encaps import generate_frames
 
+from informatics_gateway.dicomweb.media import MediaType
 from informatics_gateway.dicomweb.native_xml import write
-from informatics_gateway.dicomweb.stow_metadata import MAX_DEPTH, MAX_ELEMENTS
+from informatics_gateway.dicomweb.stow_metadata import (
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    MAX_HELD_BYTES,
+    BulkPart,
+    InstanceBuilder,
+    MetadataError,
+)
 from informatics_gateway.dicomweb.stow_rs import router
 from profiles.multipart import PART_END, closing, part_head
 from tests.asgi import AsgiClient
@@ -141,6 +149,20 @@ def test_other_bulk_data(client: AsgiClient, intake: FolderIntake) -> None:
     found = stored(intake)
     assert found.TextValue == "Größe" * 1000
     assert found.IconImageSequence[0].PixelData == b"\2" * 513 + b"\0"
+
+
+def test_what_one_instance_holds_has_a_limit_however_often_it_is_referred_to(intake: FolderIntake) -> None:
+    content = metadata(ct_data_set(1))
+    for tag in ("00420011", "00189445"):
+        content[tag] = {"vr": "OB", "BulkDataURI": "p"}
+    large, made = intake.stage(), intake.stage()
+    large.write(b"\0" * (MAX_HELD_BYTES // 2 + 1))
+    builder = InstanceBuilder({"p": [BulkPart(media_type=MediaType(OCTETS), staged=large)]})
+    with pytest.raises(MetadataError, match="bulk data other than pixels of more than"):
+        builder.write(content, made)
+    for staged in (large, made):
+        staged.discard()
+    assert intake.leftovers() == []
 
 
 def changed(**elements: Any) -> dict[str, Any]:

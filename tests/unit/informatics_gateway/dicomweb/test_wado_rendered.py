@@ -171,3 +171,17 @@ def test_what_is_not_supported_is_told(tmp_path: Path) -> None:
 def test_refused(tmp_path: Path, path: str, accept: str, status: int) -> None:
     client = client_of(tmp_path, part10(image(pixels())))
     assert client.get(f"{URL}{path}", headers={"accept": accept}).status_code == status
+
+
+def test_pictures_that_are_too_large_are_refused(tmp_path: Path) -> None:
+    wide = client_of(tmp_path / "wide", part10(image(np.zeros((1, 1, 65_535), dtype=np.uint8))))
+    assert wide.get(f"{URL}/rendered", headers={"accept": "image/jpeg"}).status_code == 406
+    assert wide.get(f"{URL}/rendered?viewport=99,99", headers={"accept": "image/jpeg"}).status_code == 200
+    bits = image(
+        np.zeros((1, 1, 8192), dtype=np.uint8), Rows=8192, Columns=8200, BitsAllocated=1, BitsStored=1
+    )
+    bits.HighBit = 0
+    bits.PixelData = b"\0" * (8192 * 8200 // 8)
+    many = client_of(tmp_path / "bits", part10(bits))
+    answer = many.get(f"{URL}/rendered", headers={"accept": "image/png"})
+    assert (answer.status_code, b"pixels is not rendered" in answer.content) == (406, True)
