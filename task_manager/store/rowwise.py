@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes with values for each of many rows, sent as one statement.
+"""Changes with values for each of many rows, sent as one statement, or as few where they are long.
 
 SQLite's driver binds row after row within the process. PostgreSQL takes all rows as one JSON text: its driver
 needs longer to bind a row, and to wait for each, than the server needs to read them from JSON.
@@ -7,7 +7,7 @@ needs longer to bind a row, and to wait for each, than the server needs to read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -34,6 +34,7 @@ from task_manager.store.compiled import Statement
 
 _PLAIN = (Boolean, BigInteger, Integer)
 _ROWS = "rows"
+_MOST_BYTES = 4 * 1024**2
 
 
 class RowStatement:
@@ -69,8 +70,8 @@ class RowStatement:
             self._bound.change_each(connection, [[row[name] for name in placed] for row in rows])
         else:
             names = self._names
-            wanted = [{name: row[name] for name in names} for row in rows]
-            self._selected.change(connection, {_ROWS: orjson.dumps(wanted).decode()})
+            for text in _lists([orjson.dumps({name: row[name] for name in names}) for row in rows]):
+                self._selected.change(connection, {_ROWS: text})
 
 
 def inserting(table: Table, names: Sequence[str], *, unless: Sequence[str] = ()) -> RowStatement:
@@ -99,6 +100,16 @@ def updating(table: Table, names: Sequence[str], *, key: str) -> RowStatement:
         return update(table).where(table.c[key] == values[key]).values(changed)
 
     return RowStatement(table, names, build)
+
+
+def _lists(rows: Sequence[bytes]) -> Iterator[str]:
+    """JSON lists of the rows in their order, mostly one: a value may not take 1 GB, nor need much memory."""
+    begin = length = 0
+    for end, row in enumerate(rows, start=1):
+        length += len(row)
+        if length >= _MOST_BYTES or end == len(rows):
+            yield f"[{b','.join(rows[begin:end]).decode()}]"
+            begin, length = end, 0
 
 
 def upserting(dialect: str, table: Any) -> Any:
