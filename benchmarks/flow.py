@@ -95,7 +95,12 @@ def _follow(study: EncodedStudy, airway: ServedAirway, folder: Path) -> dict[str
         study,
         folder / "sent",
         Receiver(
-            name="Airway", host=door.host, port=door.port, ae_title=door.ae_title, instances=airway.instances
+            name="Airway",
+            host=door.host,
+            port=door.port,
+            ae_title=door.ae_title,
+            pid=airway.pid,
+            instances=airway.instances,
         ),
     )
     story = airway.wait_story(study.study_instance_uid, _is_over, _STUDY_S)
