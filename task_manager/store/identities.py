@@ -29,7 +29,7 @@ _CHANGE = IdentityChangeRow.metadata.tables["identity_change"]
 _STUDY = METADATA.tables["study"]
 _WORKITEM = METADATA.tables["workitem"]
 _ORDER = METADATA.tables["imaging_order"]
-_ADVISORY_LOCK = 4_180_113
+_ADVISORY_LOCK = 4_180_121
 _LONGEST_CHAIN = 32
 _MOST_CHANGES = 100
 
