@@ -121,7 +121,7 @@ def _measure(
         whole = _body(together.files.values())
         bodies = [_body([file]) for file in single.files.values()]
         all_s = _seconds(lambda: _store(server, connection, whole, len(together.files)))
-        one_s = _seconds(lambda: [_store(server, connection, body, 1) for body in bodies])
+        one_s = _seconds(lambda: _store_each(server, connection, bodies))
         files = list(series.files.values())
         for batch in _batches(files):
             _store(server, connection, _body(batch), len(batch))
@@ -141,6 +141,11 @@ def _measure(
         _METADATA: metadata_s * 1000,
         _RETRIEVE: number / retrieve_s,
     }
+
+
+def _store_each(server: Server, connection: HTTPConnection, bodies: Sequence[bytes]) -> None:
+    for body in bodies:
+        _store(server, connection, body, 1)
 
 
 def _store(server: Server, connection: HTTPConnection, body: bytes, number: int) -> None:

@@ -183,7 +183,7 @@ def _costs(costs: dict[tuple[str, str], list[float]]) -> list[Figure]:
     return [
         Figure(
             group=GROUP,
-            name=f"processor time of the receiver, {name}",
+            name=f"processor time, {name}",
             unit="ms/instance",
             airway=sample(costs[name, "Airway"]),
             reference_name=_ORTHANC,
@@ -205,7 +205,7 @@ def _memory(airway: Receiver, copies: Iterator[int], instances: int) -> Figure:
         held.append(airway.resident_megabytes())
     return Figure(
         group=GROUP,
-        name=f"memory, {instances} instances over {_MEMORY_ASSOCIATIONS} associations at a time",
+        name=f"memory, {instances} instances, {_MEMORY_ASSOCIATIONS} associations",
         unit="MB",
         airway=sample(held[-1:]),
         reference_name="after a tenth of them",

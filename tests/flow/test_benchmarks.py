@@ -39,9 +39,9 @@ FIGURES = {
     (RECEIVED, "plain storescu, 1 association", "DCMTK storescp --fork"),
     (RECEIVED, "fast sender, 1 association", "DCMTK storescp --fork"),
     (RECEIVED, "fast sender, 4 associations", "DCMTK storescp --fork"),
-    (RECEIVED, "processor time of the receiver, fast sender, 1 association", "Orthanc"),
-    (RECEIVED, "processor time of the receiver, fast sender, 4 associations", "Orthanc"),
-    (RECEIVED, "memory, 640 instances over 64 associations at a time", "after a tenth of them"),
+    (RECEIVED, "processor time, fast sender, 1 association", "Orthanc"),
+    (RECEIVED, "processor time, fast sender, 4 associations", "Orthanc"),
+    (RECEIVED, "memory, 640 instances, 64 associations", "after a tenth of them"),
     *(
         (WEB, name, "Orthanc")
         for name in (
