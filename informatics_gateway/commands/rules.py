@@ -23,7 +23,7 @@ from task_manager.errors import InputError
 from task_manager.outcome import Refused
 from task_manager.replay import RuleDifference, StudyReplay, reasons, replayed
 from task_manager.rules.acquisition import NOTHING_KNOWN
-from task_manager.rules.attributes import plain
+from task_manager.rules.attributes import UnknownAttributeError, plain
 from task_manager.rules.dry_run import GatheredStudy, gathered_studies
 from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import RuleExplanation, render, to_json
@@ -146,9 +146,16 @@ def train_classifier(table: Path, output: Path) -> None:
 
 def write_headers(folder: Path, output: Path, columns: Sequence[str]) -> None:
     """Write a table of the series in a folder, a line each, for a person to label."""
-    references = {name: reference_of(name) for name in columns or COLUMNS}
+    try:
+        references = {name: reference_of(name) for name in columns or COLUMNS}
+    except UnknownAttributeError as error:
+        fail(f"No such column: {error}.")
     gathered = gathered_studies(_headers(folder), Source(door="dicom"), utc_now())
-    with output.open("w", encoding="utf-8", newline="") as file:
+    try:
+        file = output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        fail(f"{output} cannot be written ({type(error).__name__}).", status=1)
+    with file:
         writer = csv.writer(file)
         writer.writerow((LABEL, GROUP, *references))
         rows = 0
@@ -214,16 +221,19 @@ def _moment(text: str, option: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         fail(f"{option} must be a date or time as 2026-01-31 or 2026-01-31T17:30+01:00 (UTC without a zone).")
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        fail(f"{option} is outside of what a calendar holds.")
 
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all: a server may be reading the file."""
-    beside = path.with_name(f"{path.name}.part")
     try:
+        beside = path.with_name(f"{path.name}.part")
         beside.write_bytes(content)
         beside.replace(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         fail(f"{path} cannot be written ({type(error).__name__}).", status=1)
 
 

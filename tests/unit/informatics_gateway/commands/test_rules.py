@@ -250,6 +250,35 @@ def test_headers_become_a_table_to_label(files: Path, tmp_path: Path) -> None:
     assert "Müller" not in table.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("output", "columns", "said"),
+    [
+        pytest.param("table.csv", ("Modalty",), "did you mean Modality?", id="no-attribute"),
+        pytest.param("table.csv", ("PatientName",), "must not learn it", id="tells-who"),
+        pytest.param("none/table.csv", (), "cannot be written", id="no-folder"),
+    ],
+)
+def test_headers_say_what_is_wrong(
+    files: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+    columns: tuple[str, ...],
+    said: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        write_headers(files, tmp_path / output, columns)
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_cannot_be_written_over_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(table_text(12), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        train_classifier(table, Path())
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_the_commands_are_there() -> None:
     said = subprocess.run(
         [PROGRAM, "rules", "--help"], capture_output=True, text=True, timeout=60, check=True
