@@ -226,16 +226,21 @@ def _elements(attributes: DicomJson, steps: tuple[Step, ...]) -> Iterator[dict[s
 
 
 def _key(attributes: DicomJson, step: Step) -> str:
-    """The key of a step; a private one is looked for in the block its creator reserved (PS3.5 7.8.1)."""
+    """The key of a step; a private one is looked for in the blocks its creator reserved (PS3.5 7.8.1)."""
     if not step.creator:
         return step.tag
     group = step.tag[:4]
     for key in sorted(_reservations(group) & attributes.keys()):
         reservation = attributes[key]
-        if isinstance(reservation, dict) and any(
-            isinstance(value, str) and value.strip() == step.creator for value in _values(reservation)
+        found = f"{group}{key[6:]}{step.tag[6:]}"
+        if (
+            found in attributes
+            and isinstance(reservation, dict)
+            and any(
+                isinstance(value, str) and value.strip() == step.creator for value in _values(reservation)
+            )
         ):
-            return f"{group}{key[6:]}{step.tag[6:]}"
+            return found
     return ""
 
 

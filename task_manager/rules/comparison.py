@@ -6,6 +6,7 @@ Pure functions over text; a value that cannot be read as the kind asked for give
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 
@@ -70,7 +71,8 @@ def _stands_at(text: str, part: str, at: int) -> bool:
 
 def number(text: str) -> float | None:
     """The number that `text` is, or None; no infinities, no NaN."""
-    return float(text) if _NUMBER.fullmatch(text.strip()) else None
+    found = float(text) if _NUMBER.fullmatch(text.strip()) else None
+    return found if found is not None and math.isfinite(found) else None
 
 
 def comparable(vr: str, text: str) -> float | None:

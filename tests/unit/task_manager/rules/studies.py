@@ -28,6 +28,8 @@ PRIVATE: DicomJson = {
     "00291160": {"vr": "LO", "Value": ["com"]},
     "00291161": {"vr": "UN", "InlineBinary": "MTIuNQ=="},  # 12.5
     "00291162": {"vr": "UN", "InlineBinary": "AAEC/w=="},
+    "00290012": {"vr": "LO", "Value": ["SIEMENS CSA HEADER"]},  # a block more of the same creator
+    "00291218": {"vr": "LO", "Value": ["more"]},
 }
 
 CODED: DicomJson = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_manager.rules.comparison import like
+from task_manager.rules.comparison import like, number
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,11 @@ def test_no_value_makes_it_slow(pattern: str) -> None:
     started = time.process_time()
     assert not like("a" * 60_000, pattern)
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("1.50", 1.5), (" -2e3 ", -2000.0), ("1e999", None), ("-1e999", None), ("nan", None), ("inf", None)],
+)
+def test_number(text: str, found: float | None) -> None:
+    assert number(text) == found

@@ -89,6 +89,7 @@ CONDITIONS = [
     ("{tag: 0029xx61, creator: SIEMENS MEDCOM HEADER2, ge: 12.5}", T),
     ("{tag: 0029xx62, creator: SIEMENS MEDCOM HEADER2, exists: true}", F),
     ("{tag: 0029xx08, creator: OTHER, exists: false}", T),
+    ("{tag: 0029xx18, creator: SIEMENS CSA HEADER, equals: more}", T),
     # exists: never unknown
     ("{Modality: {exists: true}}", T),
     ("{ProtocolName: {exists: true}}", F),
