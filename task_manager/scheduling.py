@@ -243,11 +243,13 @@ class Scheduler:
         uid = review.study_instance_uid
         with self._database.write() as connection:
             known = studies.locked_study(connection, uid)
-            current = known is not None and known.revision == review.revision
+            current = (
+                known is not None and known.state is StudyState.COMPLETE and known.revision == review.revision
+            )
             summary = "a person let it run" if current else "the study was looked at anew"
             if not reviews.finish_review(connection, review, summary=summary, now=now):
                 return
-            if known is None or not current or known.state is not StudyState.COMPLETE:
+            if known is None or not current:
                 return
             whole = replace(known, series=studies.series_of(connection, uid))
             study = identities.identified(connection, whole)
@@ -385,8 +387,8 @@ class Scheduler:
                 older and not workitem.is_final
             ):
                 self._ask_to_stop(work, workitem, "superseded by newer images or order")
-            elif not older:
-                asked = True
+            elif not older and (workitem.is_final or workitem.cancel_requested is None):
+                asked = True  # but not by work that was asked to stop: it may leave no result
         return asked
 
     def _take_back(self, work: WorklistTransaction, study: Study, rule: Rule, why: str) -> None:

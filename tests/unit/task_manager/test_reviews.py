@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import text as text_of
 
 from informatics_gateway.commands.explain import story_text
 from profiles.dicom_json import items, text
@@ -152,6 +153,10 @@ def test_a_decision_on_an_older_revision_schedules_nothing(bed: TestBed) -> None
     [held] = bed.service.attention.everything().jobs
     assert bed.service.retry_held(held.key)
     receive(bed, ct(3))
+    bed.service.scheduler.complete_due_studies()
+    with bed.database.read() as connection:
+        found = connection.execute(text_of("SELECT summary FROM job WHERE key = :key"), {"key": held.key})
+        assert found.scalar_one() == "the study was looked at anew"
     bed.clock.pass_(31)
     bed.service.scheduler.complete_due_studies()
 

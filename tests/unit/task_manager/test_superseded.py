@@ -103,6 +103,30 @@ def test_who_works_on_it_is_asked_to_stop_once(tmp_path: Path, late: bytes, numb
     assert sum(one.state != "CANCELED" for one in story.workitems) == number
 
 
+def test_work_that_was_asked_to_stop_does_not_keep_a_rule_that_matches_again_from_asking(
+    tmp_path: Path,
+) -> None:
+    rules = RULES.replace("{not: {ModalitiesInStudy: PT}}", "{NumberOfStudyRelatedSeries: [1, 3]}")
+    bed = make_service(tmp_path, rules=rules)
+    for number in (1, 2):
+        bed.receive(ct(number))
+    complete(bed)
+    uid = workitem(bed).uid
+    claim(bed, uid)
+    bed.receive(pet())
+    complete(bed)
+    assert events(bed, uid).count(2) == 1
+
+    another = ct_data_set(8, Modality="PT", SeriesInstanceUID=f"{STUDY}.9")
+    another.SOPInstanceUID = f"{STUDY}.9.8"
+    bed.receive(part10(another))
+    complete(bed)
+
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert [one.state for one in story.workitems] == ["IN PROGRESS", "SCHEDULED"]
+
+
 def test_work_says_what_the_template_of_its_app_says(tmp_path: Path) -> None:
     template = WorkitemTemplate(
         priority=Priority.LOW,
