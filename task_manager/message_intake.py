@@ -72,9 +72,15 @@ class MessageIntake:
             )
             if faults:
                 return Refused(RefusalCode.UNKNOWN_ORDER, faults)
+            placed: dict[str, str] = {}
             for order in received:  # a group may be about the order that one before it placed
                 known = orders.known_order_key(work.connection, order)
-                apply_order(work, order, known, message=key, actor=actor)
+                number = order.accession_number
+                if known is not None and number and placed.get(known, number) != number:
+                    known = None  # two examinations under one order number: neither takes the other's place
+                used = apply_order(work, order, known, message=key, actor=actor)
+                if used and number:
+                    placed[used] = number
             return None
 
         return self._once(key, raw, act, action="order.received", number=len(received))

@@ -56,8 +56,11 @@ def needs_known_order(order: Order) -> bool:
 
 def apply_order(
     work: WorklistTransaction, order: Order, known_key: str | None, *, message: MessageKey, actor: Actor
-) -> None:
-    """Do what one order of a message asks for; nothing about an order that is neither known nor placed."""
+) -> str:
+    """Do what one order of a message asks for; the key of the order.
+
+    Nothing is done about an order that is neither known nor placed, and its key is empty.
+    """
     connection = work.connection
     order = identities.with_current_patient(connection, order)
     found = orders.locked_order(connection, known_key) if known_key else None
@@ -65,7 +68,7 @@ def apply_order(
         _LOG.warning(
             "message about an unknown order", extra={"action": "order.unknown", "asked": order.action.value}
         )
-        return
+        return ""
     told = _Told(
         order=order,
         key=known_key or orders.new_order_key(connection, order),
@@ -76,7 +79,7 @@ def apply_order(
     )
     if order.action is OrderAction.NOTHING:
         _remember(work, told, (), "nothing to do")
-        return
+        return told.key
     after = updated_order(told.known, order) if told.known else replace(order, cleared=())
     status = _status_after(told)
     write = orders.add_order if found is None else orders.put_order
@@ -84,6 +87,7 @@ def apply_order(
     changed = changed_fields(told.known, after) if told.known else ()
     _remember(work, told, changed, "; ".join(_consequences(work, told, after, status, changed)))
     work.record(_event(work, told, after))
+    return told.key
 
 
 def _status_after(told: _Told) -> OrderStatus:

@@ -78,8 +78,8 @@ def add_message(connection: Connection, key: MessageKey, raw: bytes, now: dateti
 def known_order_key(connection: Connection, order: Order) -> str | None:
     """The key of the stored order that `order` talks about, by placer, filler or accession number.
 
-    Where the numbers name two orders, the placer's number decides; the same number of another issuer names
-    another order.
+    Where the numbers name two orders, the placer's number decides, then the accession number; the same number
+    of another issuer names another order.
     """
     ways = []
     if order.placer_order_number:
@@ -96,8 +96,11 @@ def known_order_key(connection: Connection, order: Order) -> str | None:
     found = [(row.order_key, _order(row.content)) for row in rows]
     fitting = [(key, known) for key, known in found if _same_issuers(known, order)]
     number = order.placer_order_number
-    if number and sum(known.placer_order_number == number for _, known in fitting) > 1:
-        return None  # without the issuer nobody can tell which of them is meant
+    alike = [(key, known) for key, known in fitting if number and known.placer_order_number == number]
+    if len(alike) > 1:  # without the issuer or the accession number nobody can tell which of them is meant
+        told = order.accession_number
+        named = [key for key, known in alike if told and known.accession_number == told]
+        return named[0] if len(named) == 1 else None
     return fitting[0][0] if fitting else None
 
 

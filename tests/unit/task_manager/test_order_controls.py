@@ -188,6 +188,20 @@ def test_groups_about_one_new_order_are_one_order_that_can_be_canceled(bed: Test
     assert states(bed) == ["CANCELED"]
 
 
+def test_two_examinations_under_one_order_number_are_both_kept(bed: TestBed) -> None:
+    both = [ORDER, replace(ORDER, accession_number="A2", study_instance_uid=f"{STUDY}.2")]
+    for number, asked in enumerate((OrderControl.NEW, OrderControl.CHANGE)):
+        told = [replace(one, control=asked) for one in both]
+        key = replace(KEY, control_id=f"N{number}")
+        assert isinstance(bed.service.intake.receive_order(told, key=key, raw=b"MSH|", actor=RIS), Accepted)
+    with bed.database.read() as connection:
+        kept = [one.accession_number for _, one, _ in orders.orders_of_patient(connection, "P1")]
+    assert sorted(kept) == ["A1", "A2"]
+    two_images(bed)
+    assert isinstance(control(bed, "CA", 1, accession_number="A1"), Accepted)
+    assert states(bed) == ["CANCELED"]
+
+
 def test_equal_numbers_of_placer_and_filler_are_orders_of_their_own(bed: TestBed) -> None:
     other = replace(ORDER, accession_number="A7", study_instance_uid="")
     order(bed, replace(ORDER, placer_order_number="7", placer_issuer="A", filler_order_number=""))
