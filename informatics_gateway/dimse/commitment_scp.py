@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 from pynetdicom import build_context, build_role, evt
@@ -30,7 +31,7 @@ from informatics_gateway.dimse.commitment import (
     judge,
     read_request,
 )
-from informatics_gateway.dimse.commitment_spool import CommitmentSpool, Owed
+from informatics_gateway.dimse.commitment_spool import CommitmentSpool, Owed, key_of
 from informatics_gateway.dimse.requestor import DicomAddress, association
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
 from task_manager.errors import DeliveryError, StoreError, facts_of
@@ -78,6 +79,8 @@ class CommitmentProvider:
         self._retry = retry or RetryPolicy(first=timedelta(seconds=5))
         self._asked_on: dict[str, tuple[Any, int]] = {}
         self._due: dict[str, tuple[int, datetime]] = {}
+        self._away: dict[str, tuple[int, datetime]] = {}
+        self._message_ids = cycle(range(1, 0x10000))
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -109,13 +112,15 @@ class CommitmentProvider:
             return int(ActionStatus.INVALID_ARGUMENT), None
         if not isinstance(read, CommitmentRequest):
             return int(read), None
+        key = key_of(read)
+        self._asked_on[key] = (peer, int(event.context.context_id))  # before it can be found
         try:
-            owed = self._spool.add(read, self._clock())
+            self._spool.add(read, self._clock())
         except StoreError as error:
+            self._asked_on.pop(key, None)
             _LOG.error("commitment request not kept", extra=_facts("store_failed", error))
             return int(ActionStatus.RESOURCE_LIMITATION), None
-        self._asked_on[owed.key] = (peer, int(event.context.context_id))
-        self._due.pop(owed.key, None)
+        self._due.pop(key, None)
         self._wake.set()
         return int(ActionStatus.SUCCESS), None
 
@@ -123,7 +128,7 @@ class CommitmentProvider:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                for owed in self._spool.owed():
+                for owed in self._spool.owed(self._is_due):
                     if self._stopping.is_set():
                         return
                     self._report(owed)
@@ -131,15 +136,17 @@ class CommitmentProvider:
                 _LOG.error("commitment reports failed", extra=_facts("failed", error))
             self._wake.wait(_LOOK_S)
 
+    def _is_due(self, key: str) -> bool:
+        now = self._clock()
+        return self._due.get(key, (0, now))[1] <= now
+
     def _report(self, owed: Owed) -> None:
         now = self._clock()
-        attempts, due = self._due.get(owed.key, (0, now))
-        if due > now:
-            return
+        attempts, _ = self._due.get(owed.key, (0, now))
         try:
             report = judge(owed.request, self._kept(owed.request))
             self._tell(owed, report)
-        except (StoreError, DeliveryError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever one peer does, the others are told
             self._due[owed.key] = (attempts + 1, self._retry.next_due(attempts + 1, now))
             if now - owed.asked_at < _GIVE_UP:
                 _LOG.warning("commitment report is tried again", extra=_facts("retry", error))
@@ -162,30 +169,46 @@ class CommitmentProvider:
 
     def _tell(self, owed: Owed, report: CommitmentReport) -> None:
         peer, context_id = self._asked_on.pop(owed.key, (None, 0))
-        if peer is not None and _told_on(peer, context_id, report):
+        if peer is not None and _told_on(peer, context_id, report, next(self._message_ids)):
             return
         address = self._peers.get(owed.request.asker)
         if address is None:
             raise DeliveryError("the peer that asked for commitment is none that can be called")
-        context = build_context(SOP_CLASS, list(TRANSFER_SYNTAXES))
-        role = build_role(SOP_CLASS, scu_role=False, scp_role=True)
-        with association([context], address, timeout_s=_ANSWER_S, roles=[role]) as called:
-            try:
-                answer, _ = called.send_n_event_report(
-                    event_information(report), report.event_type, SOP_CLASS, SOP_INSTANCE
-                )
-            except RuntimeError as error:
-                raise DeliveryError("the peer ended the association") from error
-            if "Status" not in answer:
-                raise DeliveryError("no answer to a commitment report")
+        failures, back_at = self._away.get(owed.request.asker, (0, self._clock()))
+        if back_at > self._clock():  # or each report to it would delay those to others
+            raise DeliveryError("the peer that asked for commitment was away a moment ago")
+        try:
+            _call(address, report)
+        except Exception:
+            until = self._retry.next_due(failures + 1, self._clock())
+            self._away[owed.request.asker] = (failures + 1, until)
+            raise
+        self._away.pop(owed.request.asker, None)
 
 
-def _told_on(peer: Any, context_id: int, report: CommitmentReport) -> bool:
+def _call(address: DicomAddress, report: CommitmentReport) -> None:
+    """Report over a new association, in which we are the SCP (PS3.4 J.3.3)."""
+    context = build_context(SOP_CLASS, list(TRANSFER_SYNTAXES))
+    role = build_role(SOP_CLASS, scu_role=False, scp_role=True)
+    with association([context], address, timeout_s=_ANSWER_S, roles=[role]) as called:
+        try:
+            answer, _ = called.send_n_event_report(
+                event_information(report), report.event_type, SOP_CLASS, SOP_INSTANCE
+            )
+        except RuntimeError as error:
+            raise DeliveryError("the peer ended the association") from error
+        if "Status" not in answer:
+            raise DeliveryError("no answer to a commitment report")
+
+
+def _told_on(peer: Any, context_id: int, report: CommitmentReport, message_id: int) -> bool:
     """Report over the association that asked; whether the peer took it before it released."""
     answered = threading.Event()
 
     def note(event: Any) -> None:
-        if event.message.command_set.get("CommandField") == _RESPONSE_FIELD:
+        command = event.message.command_set
+        answers = command.get("MessageIDBeingRespondedTo") == message_id  # and not a report before, late
+        if answers and command.get("CommandField") == _RESPONSE_FIELD:
             answered.set()
 
     context = next((one for one in peer.accepted_contexts if one.context_id == context_id), None)
@@ -193,7 +216,7 @@ def _told_on(peer: Any, context_id: int, report: CommitmentReport) -> bool:
     if context is None or not peer.is_established:
         return False
     primitive = N_EVENT_REPORT()
-    primitive.MessageID = 1
+    primitive.MessageID = message_id
     primitive.AffectedSOPClassUID = SOP_CLASS
     primitive.AffectedSOPInstanceUID = SOP_INSTANCE
     primitive.EventTypeID = report.event_type

@@ -58,8 +58,9 @@ class Listening:
         ]
 
     @contextmanager
-    def serving(self, port: int = 0) -> Iterator[int]:
+    def serving(self, port: int = 0, *, largest: int = 16382) -> Iterator[int]:
         entity = AE(ae_title="ASKER")
+        entity.maximum_pdu_size = largest
         entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         server = entity.start_server(
             (HOST, port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)]
@@ -95,8 +96,8 @@ def running(server: DimseServer) -> Iterator[DimseServer]:
 
 
 @contextmanager
-def asking(port: int, listening: Listening | None = None) -> Iterator[Any]:
-    entity = AE(ae_title="ASKER")
+def asking(port: int, listening: Listening | None = None, *, title: str = "ASKER") -> Iterator[Any]:
+    entity = AE(ae_title=title)
     entity.add_requested_context(StorageCommitmentPushModel, ExplicitVRLittleEndian)
     entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     handlers = [(evt.EVT_N_EVENT_REPORT, listening.take)] if listening else []
@@ -193,6 +194,21 @@ def test_what_is_owed_survives_a_restart_and_a_peer_that_is_away(
     with running(make_server(intake, tmp_path, peer_port)), listening.serving(peer_port):
         wait_until(lambda: listening.reports, "the report came")
         wait_until(lambda: not owed(tmp_path), "nothing is owed any more")
+
+
+def test_a_peer_that_cannot_be_told_does_not_keep_the_report_of_another(
+    intake: FolderIntake, tmp_path: Path
+) -> None:
+    listening = Listening()
+    impossible = Listening().serving(largest=3)  # no message fits such PDUs
+    with impossible as peer_port, running(make_server(intake, tmp_path, peer_port)) as server:
+        with asking(server.port) as peer:
+            store(peer)
+            assert ask(peer, information((CTImageStorage, KEPT))) == 0x0000
+        with asking(server.port, listening, title="OTHER") as other:
+            assert ask(other, information((CTImageStorage, KEPT), transaction="2.25.78")) == 0x0000
+            wait_until(lambda: listening.reports, "the report came")
+        assert len(owed(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +65,42 @@ def test_who_asks_again_is_owed_once(tmp_path: Path) -> None:
     spool.add(request((CT, "1.1")), NOW)
     again = spool.add(request((CT, "1.1"), (CT, "1.2")), NOW)
     assert list(spool.owed()) == [again]
+
+
+def test_what_was_asked_again_meanwhile_is_still_owed(tmp_path: Path) -> None:
+    spool = CommitmentSpool(tmp_path)
+    reported = spool.add(request((CT, "1.1")), NOW)
+    again = spool.add(request((CT, "1.1")), NOW + timedelta(seconds=1))
+    spool.remove(reported)
+    assert list(spool.owed()) == [again]
+
+
+def test_the_same_asked_at_once_on_many_associations_is_owed_once(tmp_path: Path) -> None:
+    spool = CommitmentSpool(tmp_path)
+    asked = request(*((CT, f"1.{number}") for number in range(200)))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: spool.add(asked, NOW), range(64)))
+    assert list(spool.owed()) == [answers[0]]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize("limits", [{"most_owed": 2}, {"most_bytes": 300}], ids=["requests", "bytes"])
+def test_no_more_is_owed_than_there_is_room_for(tmp_path: Path, limits: dict[str, int]) -> None:
+    spool = CommitmentSpool(tmp_path, **limits)
+    first = spool.add(request((CT, "1.1"), transaction="2.25.1"), NOW)
+    second = spool.add(request((CT, "1.1"), transaction="2.25.2"), NOW)
+    with pytest.raises(StoreError):
+        spool.add(request((CT, "1.1"), transaction="2.25.3"), NOW)
+    spool.remove(first)
+    third = spool.add(request((CT, "1.1"), transaction="2.25.3"), NOW + timedelta(seconds=1))
+    assert list(spool.owed()) == [second, third]
+
+
+def test_only_what_is_due_is_looked_at(tmp_path: Path) -> None:
+    spool = CommitmentSpool(tmp_path)
+    first = spool.add(request((CT, "1.1"), transaction="2.25.1"), NOW)
+    second = spool.add(request((CT, "1.1"), transaction="2.25.2"), NOW)
+    assert list(spool.owed(lambda key: key != first.key)) == [second]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"asker": 1}', b"\xff\xfe"])
