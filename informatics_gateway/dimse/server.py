@@ -200,7 +200,7 @@ class DimseServer:
                 calling=calling,
                 address=str(association.requestor.address),
                 already_open=sum(
-                    one.is_alive() and str(one.requestor.primitive.calling_ae_title).strip() == calling
+                    _is_open(one) and str(one.requestor.primitive.calling_ae_title).strip() == calling
                     for one in self._admitted
                 ),
             )
@@ -287,6 +287,11 @@ class DimseServer:
 
 def _echo(event: Any) -> int:
     return 0x0000
+
+
+def _is_open(association: Any) -> bool:
+    """Whether it counts: a peer that has released may come again while our threads still end."""
+    return association.is_alive() and not (association.is_released or association.is_aborted)
 
 
 def _reject(association: Any, rejection: Rejection) -> None:

@@ -216,6 +216,15 @@ class TestAdmission:
                 assert echoes(first)
             wait_until(lambda: rejection(server, "CT1") is None, "it may come again")
 
+    def test_who_released_may_come_again_at_once(self, intake: FolderIntake) -> None:
+        with running(DimseServer(intake, admission=Admission(most_of_one=1))) as server:
+            entity = AE(ae_title="CT1")
+            entity.add_requested_context(Verification)
+            for _ in range(20):
+                peer = entity.associate(HOST, server.port)
+                assert peer.is_established
+                peer.release()
+
     def test_unknown_callers_are_rejected_where_only_known_may_come(self, intake: FolderIntake) -> None:
         admission = Admission(callers={"CT1": Caller()}, only_callers=True)
         with running(DimseServer(intake, admission=admission)) as server:
