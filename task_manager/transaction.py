@@ -17,6 +17,7 @@ from typing import Protocol
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
 from profiles.sole.events import OperationalEvent
+from profiles.uids import is_uid
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.dispatch.leases import lease_until, renewed_lease
@@ -104,7 +105,8 @@ class WorklistTransaction:
     def hold(self, uids: Iterable[str]) -> None:
         """Lock and read several workitems at once, those that exist."""
         wanted = [uid for uid in dict.fromkeys(uids) if uid not in self._held]
-        found, learned = workitems.locked_records(self.connection, wanted, self._contents)
+        names = [uid for uid in wanted if is_uid(uid)]  # a database may fail at what is no UID
+        found, learned = workitems.locked_records(self.connection, names, self._contents)
         self._held.update({uid: found.get(uid) for uid in wanted})
         self._learned.update(learned)
 
@@ -266,7 +268,7 @@ class WorklistTransaction:
         self._reports += [Written(report=report, actor=name) for report in applied.reports]
 
     def _unknown(self, uid: str) -> Refused:
-        if workitems.is_purged(self.connection, uid):
+        if is_uid(uid) and workitems.is_purged(self.connection, uid):
             return Refused(RefusalCode.NO_LONGER_HERE, (Fault("SOPInstanceUID", "was deleted here"),))
         return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("SOPInstanceUID", "names no workitem here"),))
 
