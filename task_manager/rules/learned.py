@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from task_manager.rules.attributes import UnknownAttributeError, parse_reference
 from task_manager.rules.comparison import number
 from task_manager.rules.model import Reference
+from task_manager.rules.onnx_graph import check_graph
 
 METADATA_KEY = "airway.series_features"
 INPUT, PROBABILITIES = "features", "probabilities"
 MOST_FEATURES = 4096
 _MOST_BYTES = 64 * 1024 * 1024
-_ERROR = 3
+_FATAL = 4  # what is wrong with a model is told by us
 _WORD = re.compile(r"[a-z]+|[0-9]+", re.ASCII)
 _MOST_CHARACTERS = 1024
 
@@ -140,8 +141,9 @@ def load_classifier(content: bytes) -> OnnxClassifier:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR
+    options.log_severity_level = _FATAL
     try:
+        check_graph(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         told = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         features = [

@@ -19,6 +19,7 @@ from task_manager.rules.evaluate import evaluate
 from task_manager.rules.explain import render
 from task_manager.rules.learned import Feature, FeatureKind, load_classifier, open_classifier, words_of
 from task_manager.rules.model import Verdict
+from task_manager.rules.onnx_graph import check_graph
 from task_manager.rules.onnx_trees import onnx_model
 from task_manager.rules.parse import load_rules
 from task_manager.rules.training import LabelledTable, features_of, read_table, train
@@ -190,6 +191,38 @@ def test_a_cut_model_is_refused(model: bytes, tmp_path: Path) -> None:
         path.write_bytes(model[:size])
         with pytest.raises(ValueError, match="was not written by"):
             open_classifier(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        pytest.param(b"\x3a\x02\x2a\x00", "one graph", id="second-graph"),
+        pytest.param(b"\xca\x01\x00", "functions", id="functions"),
+        pytest.param(b"\x3a\x7f", "does not end", id="cut-field"),
+        pytest.param(b"\xff" * 11, "number does not end", id="endless-number"),
+        pytest.param(b"\x3b", "no known kind", id="group"),
+    ],
+)
+def test_what_is_not_one_tree_ensemble_is_not_run(model: bytes, more: bytes, said: str) -> None:
+    check_graph(model)
+    with pytest.raises(ValueError, match=said):
+        check_graph(model + more)
+    with pytest.raises(ValueError, match="was not written by"):
+        load_classifier(model + more)
+
+
+@pytest.mark.parametrize(
+    ("graph", "said"),
+    [
+        pytest.param(b"\x0a\x06\x22\x04Loop", "one tree ensemble", id="loop"),
+        pytest.param(b"", "one tree ensemble", id="no-operator"),
+        pytest.param(b"\x2a\x00", "tensors", id="tensor"),
+        pytest.param(b"\x0a\x17\x22\x15TreeEnsembleRegressor" * 2, "one tree ensemble", id="two-operators"),
+    ],
+)
+def test_a_graph_of_anything_else_is_not_run(graph: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_graph(b"\x3a" + bytes([len(graph)]) + graph)
 
 
 def test_a_model_that_asks_who_a_patient_is_is_refused(model: bytes, tmp_path: Path) -> None:
