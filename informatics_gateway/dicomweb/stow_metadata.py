@@ -249,6 +249,8 @@ def _pixel_element(tag: str, vr: str, parts: Sequence[BulkPart], syntax: str) ->
         yield struct.pack("<HHL", 0xFFFE, 0xE000, 0)
         for part in parts:
             size = part.staged.size
+            if size > _MOST_VALUE_BYTES:
+                raise MetadataError("a frame that is longer than a fragment can be")
             yield struct.pack("<HHL", 0xFFFE, 0xE000, size + size % 2)
             yield from _chunks(part.staged)
             yield b"\0" * (size % 2)
