@@ -29,11 +29,19 @@ class KeptReport:
 
 
 def put_report(connection: Connection, report: PriorReport, *, sender: MessageKey, now: datetime) -> None:
-    """Keep a report: new, or in the place of its former version (same sender, number and procedure)."""
+    """Keep a report: new, or in the place of its former version (same sender, number and procedure).
+
+    A version that its sender wrote before the one that is kept comes too late.
+    """
     code = report.procedure.value if report.procedure else report.description
     parts = (sender.sending_application, sender.sending_facility, report.report_number, code)
+    key = "|".join(part.replace("|", "/") for part in parts)
+    kept = connection.execute(select(_REPORT.c.content).where(_REPORT.c.report_key == key)).scalar()
+    before = _report(kept).reported_at if kept is not None else None
+    if before is not None and report.reported_at is not None and report.reported_at < before:
+        return
     values = {
-        "report_key": "|".join(part.replace("|", "/") for part in parts),
+        "report_key": key,
         "patient_id": report.patient_id,
         "issuer": report.issuer_of_patient_id,
         "accession_number": report.accession_number,

@@ -404,6 +404,15 @@ def test_withdrawn_reports_are_no_context(bed: TestBed) -> None:
     assert story(bed).told.priors == ()
 
 
+def test_an_older_version_of_a_report_that_comes_late_does_not_count(bed: TestBed) -> None:
+    two_images(bed)
+    report(bed, replace(REPORT, status="F", reported_at=bed.clock()), "O1")
+    report(bed, replace(REPORT, status="P", reported_at=bed.clock() - QUIET), "O2")
+    assert [one.status for one in story(bed).told.priors] == ["F"]
+    report(bed, replace(REPORT, status="C", reported_at=bed.clock() + QUIET), "O3")
+    assert [one.status for one in story(bed).told.priors] == ["C"]
+
+
 def test_reports_follow_a_merge(bed: TestBed) -> None:
     report(bed, REPORT, "O1")
     tell(bed, MERGE)
