@@ -126,11 +126,12 @@ def _kept(work: WorklistTransaction, patient: PatientIdentity) -> PatientIdentit
 def _change(
     work: WorklistTransaction, patient: PatientIdentity, former_id: str = "", former_issuer: str = ""
 ) -> _Change:
+    patient_id, issuer = (former_id, former_issuer) if former_id else (patient.patient_id, patient.issuer)
     return _Change(
-        patient_id=former_id or patient.patient_id,
-        issuer=former_issuer if former_id else patient.issuer,
+        patient_id=patient_id,
+        issuer=issuer,
         patient=patient,
-        shared=identities.is_shared_id(work.connection, former_id or patient.patient_id),
+        shared=identities.is_shared_id(work.connection, patient_id, issuer),
     )
 
 

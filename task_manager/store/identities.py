@@ -107,7 +107,7 @@ def put_survivor(
     connection: Connection, former_id: str, former_issuer: str, survivor: PatientIdentity, now: datetime
 ) -> None:
     """Keep that a patient id, and every id that stood for it, now stand for `survivor`."""
-    shared = is_shared_id(connection, former_id)
+    shared = is_shared_id(connection, former_id, former_issuer)
     known = connection.execute(select(_IDENTITY.c.issuer).where(_IDENTITY.c.patient_id == former_id))
     issuers = {one for one in known.scalars() if not shared and same_issuer(one, former_issuer)}
     for issuer in sorted({former_issuer, *issuers}):
@@ -143,12 +143,12 @@ def is_known_patient(connection: Connection, patient_id: str) -> bool:
     )
 
 
-def is_shared_id(connection: Connection, patient_id: str) -> bool:
-    """Whether several issuers use a patient id, as far as messages, orders and images told."""
+def is_shared_id(connection: Connection, patient_id: str, issuer: str) -> bool:
+    """Whether others than `issuer` use a patient id too, as far as messages, orders and images told."""
     told = select(_IDENTITY.c.issuer).where(_IDENTITY.c.patient_id == patient_id)
     ordered = select(_ORDER.c.content).where(_ORDER.c.patient_id == patient_id)
     imaged = select(_STUDY.c.attributes).where(_STUDY.c.patient_id == patient_id)
-    issuers = set(connection.execute(told).scalars())
+    issuers = {issuer, *connection.execute(told).scalars()}
     for content in connection.execute(ordered).scalars():
         issuers.add(orjson.loads(content).get("issuer_of_patient_id", ""))
     for attributes in connection.execute(imaged).scalars():
@@ -296,4 +296,4 @@ def _row(connection: Connection, patient_id: str, issuer: str) -> Row[Any] | Non
     if exact:
         return exact[0]
     fitting = [row for row in rows if same_issuer(row.issuer, issuer)]
-    return fitting[0] if len(fitting) == 1 and not is_shared_id(connection, patient_id) else None
+    return fitting[0] if len(fitting) == 1 and not is_shared_id(connection, patient_id, issuer) else None

@@ -69,7 +69,7 @@ def reports_of_patient(connection: Connection, patient_id: str, issuer: str) -> 
     )
     rows = connection.execute(statement).all()
     others = any(row.issuer != issuer for row in rows)
-    shared = others and is_shared_id(connection, patient_id)
+    shared = others and is_shared_id(connection, patient_id, issuer)
     return [
         KeptReport(report=_report(row.content), received_at=row.received_at)
         for row in rows

@@ -280,6 +280,17 @@ def test_images_without_issuer_of_an_id_that_orders_of_two_issuers_use_are_left_
     assert patient(attributes(bed)) == before
 
 
+def test_what_an_unheard_of_issuer_tells_does_not_reach_images_of_anothers_order(bed: TestBed) -> None:
+    order(bed, replace(ORDER, issuer_of_patient_id="A"))
+    two_images(bed)
+    complete(bed)
+    before = patient(attributes(bed))
+    tell(bed, merge("P1", "P9", former_issuer="B"))
+    assert patient(attributes(bed)) == before
+    assert bed.service.scheduler.complete_due_studies() == 0
+    assert patient(story(bed).study.attributes)[0] == "P1"
+
+
 def test_another_issuers_patient_with_the_same_id_is_left_alone(bed: TestBed) -> None:
     order(bed, replace(ORDER, issuer_of_patient_id="A", patient_name="Old^Name"))
     tell(bed, IdentityChange(kind=IdentityKind.UPDATED, patient=replace(NEW, issuer="B")))
