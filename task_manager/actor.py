@@ -52,3 +52,10 @@ class Source:
 
 
 WORKER = Actor(door="worker", name="AIRWAY")
+
+
+def performer_name(actor: Actor) -> str:
+    """What a claim is remembered by; a peer that calls itself as the worker does is named with its door."""
+    if actor.name == WORKER.name and actor.door != WORKER.door:
+        return f"{actor.door}:{actor.name}"
+    return actor.name or actor.door

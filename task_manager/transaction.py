@@ -19,7 +19,7 @@ from profiles.faults import Fault
 from profiles.sole.events import OperationalEvent
 from profiles.uids import is_uid
 from profiles.ups.states import ProcedureStepState
-from task_manager.actor import Actor
+from task_manager.actor import Actor, performer_name
 from task_manager.dispatch.leases import lease_until, renewed_lease
 from task_manager.dispatch.model import LeaseLimits
 from task_manager.outbox import JobKind
@@ -178,7 +178,7 @@ class WorklistTransaction:
         if after is not before:
             dispatch = record.dispatch
             if after.state is ProcedureStepState.IN_PROGRESS and after.state is not before.state:
-                dispatch = replace(dispatch, claimed_by=actor.name or actor.door)
+                dispatch = replace(dispatch, claimed_by=performer_name(actor))
             limits = self._limits(dispatch.app)
             until = renewed_lease(record.lease_until, lease_until(after, limits), limits)
             self._keep(replace(record, workitem=after, dispatch=dispatch, lease_until=until))
