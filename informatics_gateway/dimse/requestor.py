@@ -71,6 +71,7 @@ def association(
         ext_neg=list(roles) or None,
         evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections])],
     )
+    keep_answers(peer)
     try:
         _check_established(peer)
         yield peer
@@ -79,6 +80,24 @@ def association(
             peer.release()
         for connection in connections:
             connection.close()  # the library leaves it open when the peer hung up first
+
+
+def keep_answers(peer: Any) -> None:
+    """Have the library's own thread put an answer back that it takes from under who waits for it.
+
+    Between two messages sent at once, that thread may look for requests of the peer once more when the second
+    is on its way (pynetdicom 3.0, ``Association._run_reactor``). It would drop an answer that is quick enough
+    as unexpected, and the sender would wait in vain.
+    """
+    serve = peer._serve_request  # there is no public way to it
+
+    def serve_or_put_back(message: Any, context_id: int) -> None:
+        if message.is_valid_response:
+            peer.dimse.msg_queue.put((context_id, message))
+        else:
+            serve(message, context_id)
+
+    peer._serve_request = serve_or_put_back
 
 
 def _check_established(peer: Any) -> None:

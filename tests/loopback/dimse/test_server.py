@@ -26,7 +26,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[at
 from conformance.peers.dcmtk import dcmsend, echoscu, storescu
 from conformance.peers.process import wait_until
 from informatics_gateway.dimse.admission import Admission
-from informatics_gateway.dimse.requestor import DicomAddress
+from informatics_gateway.dimse.requestor import DicomAddress, keep_answers
 from informatics_gateway.dimse.send import send_folder
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse.store_scu import FileToSend, store_files
@@ -61,6 +61,7 @@ def association(server: DimseServer, *contexts: tuple[str, str | list[str]]) -> 
     sockets: list[socket.socket] = []
     keep = (evt.EVT_CONN_OPEN, lambda event: sockets.append(event.assoc.dul.socket.socket))
     found = entity.associate(HOST, server.port, ae_title="AIRWAY", evt_handlers=[keep])
+    keep_answers(found)
     try:
         yield found
     finally:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
+from informatics_gateway.dimse.requestor import keep_answers
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse.ups_messages import EVENT, PULL, PUSH, QUERY, WATCH
 from profiles.dicom_json import DicomJson
@@ -143,6 +144,7 @@ def connected(
         ],
     )
     assert association.is_established
+    keep_answers(association)
     scu.append(UpsScu(association))
     try:
         yield scu[0]
