@@ -84,15 +84,16 @@ class StoredWorklist:
         self._reads: Batches[str, bytes | Refused] = Batches(
             self._read, name="worklist-reads", shared=_store_is_away
         )
+        waiting = 1 if database.is_sqlite else 2
         self._searches: Batches[WorkitemQuery, SearchPage] = Batches(
             self._search,
             name="worklist-searches",
             most=_MOST_SEARCHES,
-            threads=1 if database.is_sqlite else 2,
+            threads=waiting,
             shared=_store_is_away,
         )
         self._examinations: Batches[WorkitemQuery, SearchPage] = Batches(
-            self._search, name="worklist-examinations", most=1, shared=_store_is_away
+            self._search, name="worklist-examinations", most=1, threads=waiting, shared=_store_is_away
         )
 
     def submit(self, uid: str, command: Create | Command, *, actor: Actor) -> Future[Accepted | Refused]:

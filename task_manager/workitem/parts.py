@@ -15,6 +15,7 @@ from profiles.ups.returning import search_result_between
 FIRST_MOVING = tag_key("ProcedureStepState")
 """The first tag of the part that moves."""
 
+_EMPTY = len(b"{}")
 _FIRST, _END = "", "G"  # before and after every tag
 
 
@@ -46,5 +47,7 @@ def lasts(before: DicomJson, after: DicomJson) -> bool:
 
 
 def whole_text(lasting: bytes, moving: bytes) -> bytes:
-    """The DICOM JSON text of both parts as one object; neither is empty."""
+    """The DICOM JSON text of both parts as one object."""
+    if len(lasting) == _EMPTY or len(moving) == _EMPTY:
+        return moving if len(lasting) == _EMPTY else lasting
     return b"%s,%s" % (lasting[:-1], moving[1:])

@@ -44,6 +44,19 @@ def test_both_summaries_are_what_a_search_returns(more: DicomJson) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lasting", "moving", "expected"),
+    [
+        (b'{"a":1}', b'{"b":2}', b'{"a":1,"b":2}'),
+        (b"{}", b'{"b":2}', b'{"b":2}'),
+        (b'{"a":1}', b"{}", b'{"a":1}'),
+        (b"{}", b"{}", b"{}"),
+    ],
+)
+def test_an_empty_part_adds_nothing(lasting: bytes, moving: bytes, expected: bytes) -> None:
+    assert whole_text(lasting, moving) == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         pytest.param(element("ProcedureStepState", "IN PROGRESS"), True, id="state"),
