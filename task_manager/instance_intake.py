@@ -164,7 +164,7 @@ class StoringIntake:
 
     def _copies(self, sop_instance_uid: str) -> _Copies:
         with self._database.read() as connection:
-            return studies.copies_of(connection, sop_instance_uid)
+            return arriving.copies_of(connection, sop_instance_uid)
 
     def _is_among(self, copies: _Copies, path: Path) -> bool:
         """Whether one of `copies` has the data set of the file at `path`.

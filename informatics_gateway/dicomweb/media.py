@@ -69,11 +69,6 @@ def requested(header: str, parameters: Sequence[str] = ()) -> list[MediaType]:
     return [*asked, *(parse_accept(header) if header or not asked else ())]
 
 
-def accepts_json(accept: Sequence[MediaType]) -> bool:
-    """Whether DICOM JSON is acceptable."""
-    return any(kind.name in (DICOM_JSON, JSON, "application/*", "*/*") for kind in accept)
-
-
 @lru_cache(maxsize=256)
 def metadata_type(header: str, parameters: tuple[str, ...] = ()) -> str:
     """In what to answer where DICOM JSON and Native DICOM Model XML are served; empty if in none acceptable.

@@ -17,7 +17,7 @@ from profiles.order import Order
 from task_manager.store.compiled import Statement, utc_text, utc_time
 from task_manager.store.rowwise import upserting
 from task_manager.store.tables import METADATA
-from task_manager.study.model import Evidence, Instance, InstanceHeader, Series, Study, StudyState
+from task_manager.study.model import Evidence, Instance, Series, Study, StudyState
 
 _STUDY = METADATA.tables["study"]
 _SERIES = METADATA.tables["series"]
@@ -37,12 +37,6 @@ _LOCKED_STUDY = Statement(
         .with_for_update()
     )
 )
-_COPIES = (
-    select(_INSTANCE.c.copy_number, _INSTANCE.c.path)
-    .where(_INSTANCE.c.sop_instance_uid == bindparam("sop_instance_uid"))
-    .order_by(_INSTANCE.c.copy_number)
-)
-_ADD_INSTANCE = insert(_INSTANCE)
 _STUDY_IDENTITY = ("study_instance_uid", "first_received_at")
 
 
@@ -136,48 +130,9 @@ def _study_values(study: Study, patient_id: str, accession_number: str) -> dict[
     }
 
 
-def add_series(connection: Connection, header: InstanceHeader) -> None:
-    """Remember a series by the header of its first instance; a known one stays as it is."""
-    connection.execute(
-        _add_series(connection.dialect.name),
-        {
-            "series_instance_uid": header.series_instance_uid,
-            "study_instance_uid": header.study_instance_uid,
-            "attributes": orjson.dumps(header.attributes).decode(),
-        },
-    )
-
-
-def copies_of(connection: Connection, sop_instance_uid: str) -> list[tuple[int, str]]:
-    """(copy number, path) of everything kept under a SOP Instance UID."""
-    rows = connection.execute(_COPIES, {"sop_instance_uid": sop_instance_uid})
-    return [(number, path) for number, path in rows]
-
-
 def is_recorded(connection: Connection, path: str) -> bool:
     """Whether an instance is kept at `path`. Not indexed: for the few paths a crash leaves in doubt."""
     return connection.execute(select(_INSTANCE.c.path).where(_INSTANCE.c.path == path)).first() is not None
-
-
-def add_instance(connection: Connection, instance: Instance, *, copy_number: int, source: str) -> None:
-    """Record a stored instance."""
-    connection.execute(
-        _ADD_INSTANCE,
-        {
-            "sop_instance_uid": instance.sop_instance_uid,
-            "copy_number": copy_number,
-            "sop_class_uid": instance.sop_class_uid,
-            "series_instance_uid": instance.series_instance_uid,
-            "study_instance_uid": instance.study_instance_uid,
-            "transfer_syntax_uid": instance.transfer_syntax_uid,
-            "instance_number": instance.instance_number,
-            "path": instance.path,
-            "size": instance.size,
-            "received_at": instance.received_at,
-            "source": source,
-            "attributes": orjson.dumps(instance.attributes).decode(),
-        },
-    )
 
 
 def find_instances(
@@ -317,11 +272,6 @@ def _put_study(dialect: str) -> Any:
 @lru_cache
 def _add_study(dialect: str) -> Any:
     return upserting(dialect, _STUDY).on_conflict_do_nothing().returning(_STUDY.c.study_instance_uid)
-
-
-@lru_cache
-def _add_series(dialect: str) -> Any:
-    return upserting(dialect, _SERIES).on_conflict_do_nothing()
 
 
 def _study(row: Any, series: tuple[Series, ...]) -> Study:

@@ -186,13 +186,6 @@ def workitems_of_study(connection: Connection, study_instance_uid: str) -> list[
     return [(record.workitem, record.origin) for record in found]
 
 
-def workitems_of_order(connection: Connection, order_key: str) -> list[str]:
-    """UIDs of the workitems an order caused."""
-    return list(
-        connection.execute(select(_WORKITEM.c.uid).where(_WORKITEM.c.order_key == order_key)).scalars()
-    )
-
-
 def count_by_state(connection: Connection) -> dict[str, int]:
     """Number of workitems in each state."""
     statement = select(_WORKITEM.c.state, func.count()).group_by(_WORKITEM.c.state)

@@ -10,7 +10,6 @@ from informatics_gateway.dicomweb.media import (
     JSON,
     MULTIPART_XML,
     MediaType,
-    accepts_json,
     metadata_type,
     parse_accept,
     parse_media_type,
@@ -49,21 +48,6 @@ def test_media_type(text: str, expected: MediaType) -> None:
 )
 def test_accept(text: str, names: list[str]) -> None:
     assert [kind.name for kind in parse_accept(text)] == names
-
-
-@pytest.mark.parametrize(
-    ("text", "accepted"),
-    [
-        ("application/dicom+json", True),
-        ("application/json", True),
-        ("*/*", True),
-        ("", True),
-        ("application/dicom+xml", False),
-        ("application/dicom+json;q=0", False),
-    ],
-)
-def test_json_is_acceptable(text: str, accepted: bool) -> None:
-    assert accepts_json(parse_accept(text)) is accepted
 
 
 @pytest.mark.parametrize(

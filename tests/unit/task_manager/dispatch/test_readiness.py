@@ -16,7 +16,7 @@ from task_manager.dispatch.model import PerformerOffer
 from task_manager.dispatch.readiness import ArchiveQuery, Place, Readiness, ready_changes
 from task_manager.dispatching import DispatchSettings
 from task_manager.errors import RetryableDeliveryError
-from task_manager.store import studies
+from task_manager.store.arriving import Recorded, add_instances
 from task_manager.store.database import Database
 from task_manager.study.model import Instance
 from tests.contract.workitems import instances, minimal
@@ -79,8 +79,8 @@ class Waiting:
 
     def store(self, *uids: str) -> None:
         with self.bed.database.write() as connection:
-            for uid in uids:
-                studies.add_instance(connection, stored(uid), copy_number=0, source="CT1")
+            recorded = [Recorded(instance=stored(uid), copy_number=0, source="CT1") for uid in uids]
+            add_instances(connection, recorded)
 
     @property
     def state(self) -> str:
