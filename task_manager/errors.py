@@ -7,7 +7,8 @@
     ├── ConfigurationError     refuse to start: every fault with file, line and key
     ├── InputError             a peer's data cannot be read: every fault with its path
     ├── StoreError             the store or the disk failed; the caller may try again
-    │   └── ConflictError      another transaction wrote the same key first
+    │   ├── ConflictError      another transaction wrote the same key first
+    │   └── NoRoomError        there is no room for it: the same may go well when there is
     └── DeliveryError          a destination did not take a result
         ├── RetryableDeliveryError  later may work: connection refused, out of resources, 5xx
         └── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
@@ -48,6 +49,10 @@ class StoreError(AirwayError):
 
 class ConflictError(StoreError):
     """Another transaction was first, or in the way; nothing of this one was committed: do it again."""
+
+
+class NoRoomError(StoreError):
+    """The disk, or the part of it that we may use, is full; nothing was acknowledged."""
 
 
 class DeliveryError(AirwayError):

@@ -58,6 +58,10 @@ class StagedObject(Protocol):
     def settle(self) -> None:
         """Forget the staged bytes of a committed object: its record is durable, or it has none to have."""
 
+    @property
+    def on_reserve(self) -> bool:
+        """Whether it was staged where only what finishes work is taken."""
+
 
 class ObjectStore(Protocol):
     """Instances on disk, bytes untouched (a DICOM Part 10 file each)."""
@@ -71,6 +75,9 @@ class ObjectStore(Protocol):
         Committing under a name that exists keeps both: the name gets a suffix. Until `staged` is settled, a
         restart looks whether the object has a record and removes it if not.
         """
+
+    def remove(self, relative: str) -> bool:
+        """Remove a committed object; whether it was there."""
 
     def absolute(self, relative: str) -> Path:
         """The file of a committed path; never outside the store.

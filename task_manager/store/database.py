@@ -33,7 +33,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from profiles.faults import Fault
-from task_manager.errors import ConfigurationError, ConflictError, StoreError
+from task_manager.errors import ConfigurationError, ConflictError, NoRoomError, StoreError
 
 __all__ = ["Connection", "Database"]
 
@@ -44,6 +44,8 @@ _USED = "airway_used"
 _TRUSTED_S = 1.0
 _BEATEN_BY_ANOTHER = frozenset({"40001", "40P01"})
 """SQLSTATEs of a transaction that PostgreSQL gave up for another's sake: serialization failure, deadlock."""
+_NO_ROOM = "53100"
+"""SQLSTATE of a server whose disk is full."""
 # A server that is gone without a word is noticed in seconds, not in hours (libpq's parameters).
 _POSTGRESQL = {
     "client_encoding": "utf8",
@@ -213,7 +215,14 @@ def _store_errors() -> Iterator[None]:
         broken = isinstance(error, OperationalError | InternalError) or type(error) is DatabaseError
         if not (broken or error.connection_invalidated):
             raise
-        raise StoreError(f"database: {type(error.orig).__name__}{_first_line(error.orig)}") from error
+        kind = NoRoomError if _is_full(error.orig) else StoreError
+        raise kind(f"database: {type(error.orig).__name__}{_first_line(error.orig)}") from error
+
+
+def _is_full(error: object) -> bool:
+    """Whether the database says that it has no room."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) == _NO_ROOM
 
 
 def _first_line(error: object) -> str:

@@ -8,9 +8,12 @@ No other name than those made here from well-formed UIDs is ever opened.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import threading
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from itertools import count
@@ -21,133 +24,15 @@ from profiles.uids import is_uid
 from task_manager.errors import StoreError
 from task_manager.outcome import Refused
 from task_manager.ports import StagedObject
+from task_manager.store.room import DiskRoom, is_full, store_error
+from task_manager.store.staging import StagedFile
 from task_manager.study.header import read_header
 
 _INCOMING = "incoming"
 _OBJECTS = "objects"
+_OWNERS = "owners"
 _MAX_SAME_NAME = 1000
-_KEPT_START = 32 * 1024
-_MOST_PIECES = 1024  # IOV_MAX of Linux
 _MOST_SYNCED = 4096
-
-
-class StagedFile:
-    """A file under ``incoming/``; see :class:`task_manager.ports.StagedObject`."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._size = 0
-        self._start: list[bytes] = []
-        self._committed = False
-        self._descriptor = -1
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError("an object cannot be staged") from error
-
-    @property
-    def path(self) -> Path:
-        """Where the staged bytes are."""
-        return Path(self._path)
-
-    @property
-    def name(self) -> str:
-        """Where the staged bytes are, as the system is told."""
-        return self._path
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._size
-
-    @property
-    def start(self) -> bytes:
-        """The first bytes, up to a bound, so that a header can be read without the file."""
-        return b"".join(self._start)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append `data`.
-
-        Raises
-        ------
-        StoreError
-            If the disk is full or fails, or the object is no longer staged.
-        """
-        self.write_pieces((memoryview(data),))
-
-    def write_pieces(self, pieces: Sequence[memoryview]) -> None:
-        """Append several pieces, with as few calls of the system as can be.
-
-        Raises
-        ------
-        StoreError
-            As :meth:`write`.
-        """
-        self._keep_start(pieces)
-        try:
-            for start in range(0, len(pieces), _MOST_PIECES):
-                self._write(pieces[start : start + _MOST_PIECES])
-        except OSError as error:
-            raise StoreError("an object cannot be written") from error
-
-    def _keep_start(self, pieces: Sequence[memoryview]) -> None:
-        room = _KEPT_START - self._size
-        for piece in pieces:
-            if room <= 0:
-                return
-            self._start.append(bytes(piece[:room]))
-            room -= len(piece)
-
-    def _write(self, pieces: Sequence[memoryview]) -> None:
-        written = os.writev(self._descriptor, pieces)
-        self._size += written
-        for piece in pieces:  # what a nearly full disk or a signal left over
-            if written >= len(piece):
-                written -= len(piece)
-                continue
-            rest, written = piece[written:], 0
-            while rest:
-                count = os.write(self._descriptor, rest)
-                self._size += count
-                rest = rest[count:]
-
-    def make_durable(self) -> None:
-        """Bring the bytes to the disk and close the file.
-
-        Raises
-        ------
-        StoreError
-            If the disk fails, or the object is no longer staged.
-        """
-        try:
-            os.fsync(self._descriptor)
-        except (OSError, ValueError) as error:
-            raise StoreError("an object cannot be made durable") from error
-        self._close()
-
-    def discard(self) -> None:
-        """Remove the staged bytes; does nothing when committed or discarded before."""
-        self._close()
-        if not self._committed:
-            self._unlink()
-
-    def mark_committed(self) -> None:
-        """From now on only `settle` or a sweep removes the staged name of the object."""
-        self._committed = True
-
-    def settle(self) -> None:
-        """Remove the staged name of a committed object."""
-        self._close()
-        self._unlink()
-
-    def _unlink(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1  # closed even where closing reports an error
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 class FileObjectStore:
@@ -157,6 +42,10 @@ class FileObjectStore:
     ----------
     root
         The folder that holds everything; made if it is missing.
+    room
+        Asked before bytes are written; without, only the disk itself says when it is full.
+    arrived
+        Called with the path of each object that was committed.
 
     Raises
     ------
@@ -164,8 +53,16 @@ class FileObjectStore:
         If the folders cannot be made.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        room: DiskRoom | None = None,
+        arrived: Callable[[str], None] = lambda path: None,
+    ) -> None:
         self._root = root.resolve()
+        self._room = room
+        self._arrived = arrived
         self._incoming = self._root / _INCOMING
         # names as plain text: paths of the library cost more than what the system does with them
         self._objects = f"{self._root}/{_OBJECTS}"
@@ -173,36 +70,87 @@ class FileObjectStore:
         self._own = uuid4().hex
         self._numbers = count(1)
         self._synced: set[str] = set()  # folders of studies that are known to survive a power loss
+        self._owning = threading.Lock()
+        self._release: Callable[[], object] | None = None
         try:
-            self._incoming.mkdir(parents=True, exist_ok=True)
-            (self._root / _OBJECTS).mkdir(exist_ok=True)
+            for folder in (self._incoming, self._root / _OBJECTS, self._root / _OWNERS):
+                folder.mkdir(parents=True, exist_ok=True)
             _sync_folder(self._root)
         except OSError as error:
-            raise StoreError("the object store cannot be opened") from error
+            raise store_error("the object store cannot be opened", error) from error
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds everything."""
+        return self._root
+
+    @property
+    def room(self) -> DiskRoom | None:
+        """What is asked before bytes are written."""
+        return self._room
+
+    def close(self) -> None:
+        """What is still staged belongs to nobody from now on; nothing more is staged."""
+        with self._owning:
+            if self._release is not None:
+                self._release()
 
     def sweep_incoming(self, is_recorded: Callable[[str], bool]) -> int:
         """Remove what a stopped process left in ``incoming/``; returns how many files.
 
-        Call it at start-up, before any door opens: nothing staged then has been acknowledged, and an object
-        that was committed and not settled is removed too unless `is_recorded` knows its path.
+        Nothing that they staged has been acknowledged, and an object that was committed and not settled is
+        removed too unless `is_recorded` knows its path. What a process that runs has staged stays: each
+        holds a lock on a file under ``owners/`` as long as it lives.
         """
-        leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
-        for path in leftovers:
+        removed = 0
+        held = self._held_owners()
+        for path in self._incoming.iterdir():
+            if not path.is_file() or path.name.partition("-")[0] in held:
+                continue
             for target in self._committed_names(path):
                 if not is_recorded(target.relative_to(self._root).as_posix()):
                     target.unlink()
-            path.unlink()
-        return len(leftovers)
+            path.unlink(missing_ok=True)
+            removed += 1
+        return removed
+
+    def _held_owners(self) -> set[str]:
+        """Who stages and lives; the marks of others are removed."""
+        held = set()
+        for mark in (self._root / _OWNERS).iterdir():
+            with suppress(FileNotFoundError), mark.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    held.add(mark.name)
+                else:
+                    mark.unlink(missing_ok=True)
+        return held
+
+    def _own_staging(self) -> None:
+        """Mark what is staged here as ours for as long as this process lives, however it ends."""
+        with self._owning:
+            if self._release is not None:
+                return
+            try:
+                descriptor = _locked(self._root / _OWNERS / self._own)
+            except OSError as error:
+                raise store_error("an object cannot be staged", error) from error
+            self._release = weakref.finalize(self, os.close, descriptor)
 
     def stage(self) -> StagedFile:
         """A new, empty staged object.
 
         Raises
         ------
+        NoRoomError
+            If there is no room for any.
         StoreError
             If it cannot be made.
         """
-        return StagedFile(f"{self._staging}{self._own}-{next(self._numbers)}.part")
+        if self._release is None:
+            self._own_staging()
+        return StagedFile(f"{self._staging}{self._own}-{next(self._numbers)}.part", self._room)
 
     def commit(self, staged: StagedObject, *, study_instance_uid: str, sop_instance_uid: str) -> str:
         """Make `staged` durable and return its path relative to the store.
@@ -230,9 +178,35 @@ class FileObjectStore:
                 os.unlink(target)
                 raise
         except OSError as error:
-            raise StoreError("an object cannot be committed") from error
+            if self._room is not None and is_full(error):
+                self._room.hit_the_end()
+            raise store_error("an object cannot be committed", error) from error
         staged.mark_committed()
-        return target.removeprefix(f"{self._root}/")
+        relative = target.removeprefix(f"{self._root}/")
+        self._arrived(relative)
+        return relative
+
+    def remove(self, relative: str) -> bool:
+        """Remove a committed object and its folder if that is empty; whether it was there.
+
+        Raises
+        ------
+        StoreError
+            If `relative` would leave the committed objects, or the disk fails.
+        """
+        path = self.absolute(relative)
+        try:
+            known = path.stat()
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise store_error("an object cannot be removed", error) from error
+        if self._room is not None and known.st_nlink == 1:
+            self._room.removed(known.st_size)
+        with suppress(OSError):  # others are in it; one that comes just now makes the folder anew
+            path.parent.rmdir()
+        return True
 
     def absolute(self, relative: str) -> Path:
         """The file of a committed path; never outside the store.
@@ -301,6 +275,17 @@ def _link_to_free_name(source: str, folder: str, stem: str) -> str:
             continue
         return target
     raise StoreError("too many different objects under one SOP Instance UID")
+
+
+def _locked(mark: Path) -> int:
+    """A file that is locked as long as the descriptor is open; a sweep may have removed it before."""
+    while True:
+        descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(mark)):
+                return descriptor
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path | str) -> None:

@@ -115,6 +115,7 @@ def test_sweep_removes_what_was_never_committed(tmp_path: Path) -> None:
     settled.settle()
     stage(store)
     stage(store)
+    store.close()
     assert FileObjectStore(tmp_path).sweep_incoming(lambda path: False) == 2
     assert list((tmp_path / "incoming").iterdir()) == []
     assert store.absolute(relative).exists()
@@ -132,6 +133,7 @@ def test_sweep_keeps_of_what_is_not_settled_only_what_is_recorded(tmp_path: Path
     relative = store.commit(in_doubt, **names)
     in_doubt.discard()
     asked: list[str] = []
+    store.close()
     assert store.sweep_incoming(lambda path: asked.append(path) or recorded) == 1
     assert asked == [relative]
     assert store.absolute(relative).exists() == recorded
