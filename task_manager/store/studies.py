@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, sele
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
 from task_manager.store.compiled import Statement, utc_text, utc_time
+from task_manager.store.held import is_held
 from task_manager.store.rowwise import upserting
 from task_manager.store.tables import METADATA
 from task_manager.study.model import Evidence, Instance, Series, Study, StudyState
@@ -64,7 +65,7 @@ def whole_study(connection: Connection, study_instance_uid: str) -> Study | None
 
 
 def series_of(connection: Connection, study_instance_uid: str) -> tuple[Series, ...]:
-    """The series of a study with the number of instances and SOP classes of each."""
+    """The series of a study with the number of instances and SOP classes of each; of what is here."""
     return series_of_studies(connection, (study_instance_uid,))[study_instance_uid]
 
 
@@ -78,7 +79,7 @@ def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, 
             _INSTANCE.c.sop_class_uid,
             func.count(),
         )
-        .where(_INSTANCE.c.study_instance_uid.in_(uids), _INSTANCE.c.copy_number == 0)
+        .where(_INSTANCE.c.study_instance_uid.in_(uids), _INSTANCE.c.copy_number == 0, is_held())
         .group_by(_INSTANCE.c.study_instance_uid, _INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
         .order_by(_INSTANCE.c.study_instance_uid, _INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
     )
@@ -90,7 +91,9 @@ def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, 
     )
     found: dict[str, list[Series]] = {uid: [] for uid in uids}
     for row in rows:
-        classes, total = counts.get((row.study_instance_uid, row.series_instance_uid), ([], 0))
+        if (row.study_instance_uid, row.series_instance_uid) not in counts:
+            continue  # all of it was removed
+        classes, total = counts[row.study_instance_uid, row.series_instance_uid]
         found[row.study_instance_uid].append(
             Series(
                 series_instance_uid=row.series_instance_uid,
@@ -142,8 +145,8 @@ def find_instances(
     series_instance_uids: Sequence[str] = (),
     sop_instance_uids: Sequence[str] = (),
 ) -> list[Instance]:
-    """Stored instances (first copies), by series, instance number and UID; open levels match all."""
-    wanted = [_INSTANCE.c.copy_number == 0]
+    """Instances that are here (first copies), by series, instance number and UID; open levels match all."""
+    wanted = [_INSTANCE.c.copy_number == 0, is_held()]
     if study_instance_uid:
         wanted.append(_INSTANCE.c.study_instance_uid == study_instance_uid)
     if series_instance_uids:
