@@ -10,6 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from informatics_gateway.destination_settings import (
+    DicomDestination,
+    DicomWebDestination,
+    FhirDestination,
+)
 from informatics_gateway.dicomweb.client import DicomWebDeliverer
 from informatics_gateway.dimse.requestor import DicomAddress
 from informatics_gateway.dimse.store_scu import DicomDeliverer
@@ -17,9 +22,6 @@ from informatics_gateway.events.syslog_sender import EventReporter, FileSink, Sy
 from informatics_gateway.events.transports import TlsTransport, UdpTransport
 from informatics_gateway.fhir.client import FhirDeliverer, FhirEndpoint
 from informatics_gateway.settings import (
-    DicomDestination,
-    DicomWebDestination,
-    FhirDestination,
     FileEvents,
     Settings,
     TlsEvents,
@@ -72,15 +74,24 @@ def _deliverer(
                     port=destination.port,
                     called_ae_title=destination.ae_title,
                     calling_ae_title=settings.gateway.dicom.ae_title,
-                )
+                ),
+                timeout_s=destination.timeout_s,
             )
         case DicomWebDestination():
-            return DicomWebDeliverer(destination.url, token_file=destination.token_file)
+            return DicomWebDeliverer(
+                destination.url,
+                token_file=destination.token_file,
+                ca_file=destination.ca_file,
+                timeout_s=destination.timeout_s,
+            )
         case FhirDestination():
             zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
             identity = FhirIdentity(**settings.fhir.model_dump(), time_zone=zone)
             endpoint = FhirEndpoint(
-                base_url=destination.url, token_file=destination.token_file, ca_file=destination.ca_file
+                base_url=destination.url,
+                timeout_s=destination.timeout_s,
+                token_file=destination.token_file,
+                ca_file=destination.ca_file,
             )
             return FhirDeliverer(endpoint, identity, clock=clock)
 

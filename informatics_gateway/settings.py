@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from informatics_gateway.destination_settings import Destination
 from informatics_gateway.dicom_settings import DicomDoor
 from informatics_gateway.hl7_settings import Hl7Door
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
@@ -243,52 +244,6 @@ class AppSettings(_Part):
     """Its own limits."""
     verification: VerificationSettings | None = None
     """Review its results before they are delivered."""
-
-
-class DicomDestination(_Part):
-    """Results by C-STORE."""
-
-    name: Name
-    """Name that rules use."""
-    kind: Literal["dicom"]
-    """Results by C-STORE."""
-    host: str
-    """Where it listens."""
-    port: Port
-    """Where it listens."""
-    ae_title: AeTitle
-    """Called AE title."""
-
-
-class DicomWebDestination(_Part):
-    """Results by STOW-RS; `url` is the DICOMweb base."""
-
-    name: Name
-    """Name that rules use."""
-    kind: Literal["dicomweb"]
-    """Results by STOW-RS."""
-    url: str
-    """DICOMweb base."""
-    token_file: Path | None = None
-    """File with a bearer token; https only."""
-
-
-class FhirDestination(_Part):
-    """Results as a FHIR R4 transaction; `url` is the FHIR base."""
-
-    name: Name
-    """Name that rules use."""
-    kind: Literal["fhir"]
-    """Results as FHIR."""
-    url: str
-    """FHIR base."""
-    token_file: Path | None = None
-    """File with a bearer token; https only."""
-    ca_file: Path | None = None
-    """Certificates to trust instead of the system's."""
-
-
-Destination = Annotated[DicomDestination | DicomWebDestination | FhirDestination, Field(discriminator="kind")]
 
 
 class FileEvents(_Part):

@@ -60,10 +60,16 @@ class DeliveryError(AirwayError):
 
 
 class RetryableDeliveryError(DeliveryError):
-    """The destination may take it later; not before `retry_after`, if it said so."""
+    """The destination may take it later; not before `retry_after`, if it said so.
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+    `unreachable` tells that it did not answer at all: no connection, no association, no answer in time.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: timedelta | None = None, unreachable: bool = False
+    ) -> None:
         self.retry_after = retry_after
+        self.unreachable = unreachable
         super().__init__(message)
 
 
