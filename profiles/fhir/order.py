@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profiles.air.model import ReportContent
+from profiles.answered_orders import answered_requests
 from profiles.codes import IMAGING_PROCEDURE, Code
 from profiles.dicom_json import DicomJson
 from profiles.fhir.datatypes import concept
 from profiles.fhir.entry import Entry
 from profiles.fhir.identifiers import FhirIdentity, Json, order_identifier, token_query
-from profiles.requests import answered_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
