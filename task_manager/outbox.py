@@ -34,6 +34,7 @@ class JobKind(StrEnum):
     TELL = "tell"
     PUSH = "push"
     REVIEW = "review"
+    FETCH = "fetch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,10 @@ REVIEW_LANE = "review"
 """Rules that wait for a person before anything runs."""
 
 
+PRIORS_LANE = "priors"
+"""Rules that wait for earlier studies."""
+
+
 def delivery_lane(destination: str) -> str:
     """The lane of a destination."""
     return f"deliver/{destination}"
@@ -107,3 +112,8 @@ def event_lane(sink: str) -> str:
 def push_lane(ae_title: str) -> str:
     """The lane of a performer that work is pushed to."""
     return f"push/{ae_title}"
+
+
+def fetch_lane(archive: str) -> str:
+    """The lane of an archive that studies are fetched from."""
+    return f"fetch/{archive}"

@@ -22,6 +22,8 @@ from task_manager.dispatch.readiness import ArchiveQuery, Readiness
 from task_manager.dispatch.sweeps import Sweeps
 from task_manager.dispatching import Dispatching, DispatchSettings
 from task_manager.errors import StoreError
+from task_manager.fetching.archives import StudyArchive
+from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy
 from task_manager.ports import ObjectStore, Receipt, Shipment
@@ -107,6 +109,8 @@ class Service:
         Called after commits of the worklist that leave something to tell, and something to do.
     archives
         Asked for inputs that are not yet here.
+    study_archives
+        Studies are fetched from them, the first first.
     new_uid
         Makes Transaction UIDs, which nobody must be able to guess.
 
@@ -126,6 +130,8 @@ class Service:
         What waits for a person.
     availability
         What the door of Instance Availability Notifications needs.
+    fetches
+        Studies that are fetched from archives: asked for, listed, let go on.
     """
 
     def __init__(
@@ -142,6 +148,7 @@ class Service:
         news: Callable[[], None] = lambda: None,
         wake_jobs: Callable[[], None] = lambda: None,
         archives: Sequence[ArchiveQuery] = (),
+        study_archives: Sequence[StudyArchive] = (),
         new_uid: Callable[[], str],
     ) -> None:
         self.database = database
@@ -201,6 +208,9 @@ class Service:
             clock=clock,
         )
         self.availability = StoredAvailability(database.write, clock=clock, told=self._inputs_came)
+        self.fetches = StudyFetches(
+            database, [one.name for one in study_archives], clock=clock, wake=wake_jobs
+        )
         self.archive = StoredArchive(database, objects)
         self.intake = Intake(
             database,

@@ -11,10 +11,14 @@ from profiles.dicom_json import DicomJson
 
 
 class StudyState(StrEnum):
-    """RECEIVING until evidence says complete; late images lead back to RECEIVING."""
+    """RECEIVING until evidence says complete; late images lead back to RECEIVING.
+
+    KEPT came by a fetch: nothing is decided about it, unless somebody asks for that.
+    """
 
     RECEIVING = "RECEIVING"
     COMPLETE = "COMPLETE"
+    KEPT = "KEPT"
 
 
 class Evidence(StrEnum):
