@@ -16,6 +16,7 @@ from pathlib import Path
 from profiles import dicom_json
 from profiles.codes import Code
 from profiles.order import Order, order_digest
+from profiles.request import IMAGES_CAME, Trigger, most_urgent
 from profiles.sole.events import EventType, OperationalEvent
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
@@ -26,7 +27,7 @@ from task_manager.outcome import Refused
 from task_manager.rules.evaluate import Evaluator, effective_priority
 from task_manager.rules.explain import RuleExplanation, RuleVerdict, from_json, to_json
 from task_manager.rules.model import Rule, RuleSet
-from task_manager.store import identities, jobs, orders, reviews, studies, workitems
+from task_manager.store import identities, jobs, orders, requests, reviews, studies, workitems
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Dispatch, Origin
@@ -107,6 +108,11 @@ class Scheduler:
         self._object_path = object_path
         self._clock = clock
 
+    @property
+    def looks_at_triggers(self) -> bool:
+        """Whether any rule asks who asked for a study."""
+        return self._evaluator.looks_at_triggers
+
     def complete_due_studies(self) -> int:
         """Complete every study whose deadline has passed; how many there were.
 
@@ -181,7 +187,7 @@ class Scheduler:
         patient_id = dicom_json.text(study.attributes, "PatientID")
         accession_number = dicom_json.text(study.attributes, "AccessionNumber")
         # locked: who cancels it from now on finds the workitems made here
-        key, order = self._order_of(connection, study, lock=True) or ("", None)
+        key, order, triggers = self._order_of(connection, study, lock=True)
         studies.put_study(
             connection,
             study,
@@ -200,11 +206,11 @@ class Scheduler:
             order_number=key,
         )
         jobs.record_event(connection, event, self._sinks, now)
-        if looked is not None and looked.is_of(study, order):
+        if looked is not None and looked.is_of(study, order, triggers):
             explanations = looked.explanations
         else:
             acquisition = StoredAcquisition(connection, study.study_instance_uid, self._object_path)
-            explanations = self._evaluator.explain(study, order, acquisition)
+            explanations = self._evaluator.explain(study, order, acquisition, triggers=triggers)
         contents = [(explanation.rule, to_json(explanation)) for explanation in explanations]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
         reviews.settle_reviews(connection, study.study_instance_uid, now)
@@ -230,12 +236,10 @@ class Scheduler:
             if known is None:
                 return None
             study = identities.identified(connection, known)
-            joined = self._order_of(connection, study)
-            order = joined[1] if joined else None
+            _, order, triggers = self._order_of(connection, study)
             acquisition = StoredAcquisition(connection, study_instance_uid, self._object_path)
-            return _Looked(
-                study=study, order=order, explanations=self._evaluator.explain(study, order, acquisition)
-            )
+            explanations = self._evaluator.explain(study, order, acquisition, triggers=triggers)
+            return _Looked(study=study, order=order, triggers=triggers, explanations=explanations)
 
     def _let_run(self, review: Review) -> None:
         """Schedule a rule that a person let run although it has many candidates."""
@@ -253,9 +257,13 @@ class Scheduler:
                 return
             whole = replace(known, series=studies.series_of(connection, uid))
             study = identities.identified(connection, whole)
-            key, order = self._order_of(connection, study, lock=True) or ("", None)
+            key, order, triggers = self._order_of(connection, study, lock=True)
             explanations = self._evaluator.explain(
-                study, order, StoredAcquisition(connection, uid, self._object_path), approved=(review.rule,)
+                study,
+                order,
+                StoredAcquisition(connection, uid, self._object_path),
+                triggers=triggers,
+                approved=(review.rule,),
             )
             let = next(
                 (
@@ -288,14 +296,24 @@ class Scheduler:
 
     def _order_of(
         self, connection: Connection, study: Study, *, lock: bool = False
-    ) -> tuple[str, Order] | None:
-        return orders.order_of_study(
+    ) -> tuple[str, Order | None, tuple[Trigger, ...]]:
+        """The order of a study with its key, as urgent as anybody wants it, and all that asked for it."""
+        number = dicom_json.text(study.attributes, "AccessionNumber")
+        patient = dicom_json.text(study.attributes, "PatientID")
+        key, order = orders.order_of_study(
             connection,
             study_instance_uid=study.study_instance_uid,
-            accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
-            patient_id=dicom_json.text(study.attributes, "PatientID"),
+            accession_number=number,
+            patient_id=patient,
             lock=lock,
+        ) or ("", None)
+        triggers = requests.triggers_of_study(
+            connection,
+            study_instance_uid=study.study_instance_uid,
+            accession_number=number,
+            patient_id=patient,
         )
+        return key, most_urgent(order, triggers), (IMAGES_CAME, *triggers)
 
     def _may_schedule(
         self,
@@ -450,11 +468,14 @@ class _Looked:
 
     study: Study
     order: Order | None
+    triggers: tuple[Trigger, ...]
     explanations: tuple[RuleExplanation, ...]
 
-    def is_of(self, study: Study, order: Order | None) -> bool:
+    def is_of(self, study: Study, order: Order | None, triggers: tuple[Trigger, ...]) -> bool:
         """Whether nothing that rules look at has changed since."""
-        return order == self.order and (study.attributes, study.series) == (
+        return (order, triggers, study.attributes, study.series) == (
+            self.order,
+            self.triggers,
             self.study.attributes,
             self.study.series,
         )

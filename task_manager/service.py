@@ -27,6 +27,7 @@ from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy
 from task_manager.ports import ObjectStore, Receipt, Shipment
+from task_manager.request_intake import RequestIntake
 from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
 from task_manager.store import identities, jobs, orders, studies, workitems
@@ -124,6 +125,8 @@ class Service:
         Who watches, and what watchers are owed.
     scheduler
         Turns complete studies into workitems.
+    requests
+        What the doors need that somebody may ask at for the analysis of a study.
     sweeps, readiness
         End what its time has passed for; make ready what has all its inputs.
     attention
@@ -230,6 +233,14 @@ class Service:
             base_url=base_url,
             object_path=objects.absolute,
             clock=clock,
+        )
+        self.requests = RequestIntake(
+            database,
+            self.worklist,
+            apps={rule.app for rule in rules.rules},
+            looks_at_triggers=self.scheduler.looks_at_triggers,
+            clock=clock,
+            wake=self._inputs_came,
         )
 
     def push_step(self, ae_title: str, target: PushTarget, *, poll: timedelta) -> PushStep:

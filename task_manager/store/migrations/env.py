@@ -9,6 +9,7 @@ from task_manager.store import (  # noqa: F401 - its tables join the metadata
     disk_tables,
     fetch_tables,
     patient_tables,
+    request_tables,
 )
 from task_manager.store.tables import METADATA
 
