@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from task_manager.actor import Actor
 from task_manager.errors import ConflictError, StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
-from task_manager.store import arriving, studies
+from task_manager.store import arriving, fetches, studies
 from task_manager.store.arriving import Recorded
 from task_manager.store.database import Connection, Database
 from task_manager.store.gathering import Gathering
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import header_from_start, read_header
-from task_manager.study.model import Instance, InstanceHeader, Study
+from task_manager.study.model import Instance, InstanceHeader, Study, StudyState
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 3
@@ -235,6 +235,8 @@ class StoringIntake:
         """What new instances do to their study; whether it has a deadline that it had not before."""
         first, rest = headers[0], headers
         known = studies.locked_study(connection, first.study_instance_uid)
+        if self._is_only_kept(connection, known, first, now):
+            return False
         begun = None
         if known is None:
             begun = after_instance(None, first, now=now, quiet_period=self._quiet_period)
@@ -250,6 +252,22 @@ class StoringIntake:
         if study is not None and changed:
             studies.put_study(connection, study, **_numbers(study))
         return known is None or known.deadline_at is None
+
+    def _is_only_kept(
+        self, connection: Connection, known: Study | None, first: InstanceHeader, now: datetime
+    ) -> bool:
+        """Whether new instances come by a fetch, and so neither begin nor reopen anything themselves."""
+        if known is not None and known.state is StudyState.RECEIVING:
+            return False
+        is_kept = known is not None and known.state is StudyState.KEPT
+        if not fetches.is_awaited(connection, first.study_instance_uid, now, is_kept=is_kept):
+            return False
+        if known is None:
+            begun = after_instance(None, first, now=now, quiet_period=self._quiet_period)
+            if begun is not None:
+                kept = replace(begun, state=StudyState.KEPT, deadline_at=None)
+                studies.add_study(connection, kept, **_numbers(kept))
+        return True
 
 
 def _log(answers: Sequence[Accepted | _Compare]) -> None:

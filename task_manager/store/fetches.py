@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from task_manager.fetching.model import Fetch, FetchPurpose, FetchState, FetchTarget
 from task_manager.outbox import JobState
@@ -90,16 +90,30 @@ def purge_fetches(connection: Connection, before: datetime) -> int:
     return connection.execute(delete(_FETCH).where(_FETCH.c.ended_at < before)).rowcount
 
 
-def is_awaited(connection: Connection, study_instance_uid: str, now: datetime) -> bool:
-    """Whether images of a study come by a fetch: nothing is decided before that ends, or at all."""
+def is_awaited(connection: Connection, study_instance_uid: str, now: datetime, *, is_kept: bool) -> bool:
+    """Whether images of a study come by a fetch: nothing is decided before that ends.
+
+    Of a study that is KEPT for others also what comes a while after the end does not count.
+    """
+    awaited = _FETCH.c.state.in_(_OPEN)
+    if is_kept:
+        awaited = or_(awaited, _FETCH.c.ended_at > now - _STRAGGLERS)
     statement = (
-        select(_FETCH.c.fetch_key)
-        .where(
-            _FETCH.c.study_instance_uid == study_instance_uid,
-            or_(_FETCH.c.state.in_(_OPEN), _FETCH.c.ended_at > now - _STRAGGLERS),
-        )
-        .limit(1)
+        select(_FETCH.c.fetch_key).where(_FETCH.c.study_instance_uid == study_instance_uid, awaited).limit(1)
     )
+    return connection.execute(statement).first() is not None
+
+
+def has_news(connection: Connection, study_instance_uid: str, *, not_from: str = "") -> bool:
+    """Whether something came of a study since it was looked at, but for what `not_from` sent."""
+    wanted = [
+        _INSTANCE.c.study_instance_uid == study_instance_uid,
+        _STUDY.c.study_instance_uid == study_instance_uid,
+        or_(_STUDY.c.completed_at.is_(None), _INSTANCE.c.received_at > _STUDY.c.completed_at),
+    ]
+    if not_from:
+        wanted.append(_INSTANCE.c.source != not_from)
+    statement = select(_INSTANCE.c.sop_instance_uid).where(and_(*wanted)).limit(1)
     return connection.execute(statement).first() is not None
 
 
