@@ -19,10 +19,12 @@ from task_manager.actor import Actor
 from task_manager.errors import ConflictError, StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
+from task_manager.returning import finishes_work, take_back
 from task_manager.store import arriving, fetches, studies
 from task_manager.store.arriving import Recorded
 from task_manager.store.database import Connection, Database
 from task_manager.store.gathering import Gathering
+from task_manager.store.held import was_removed
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import header_from_start, read_header
@@ -114,6 +116,9 @@ class StoringIntake:
         if faults:
             staged.discard()
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, faults)
+        if staged.on_reserve and not finishes_work(self._database, header.study_instance_uid):
+            staged.discard()
+            return Refused(RefusalCode.OUT_OF_RESOURCES, (Fault("", "there is no room for new images"),))
         size = staged.size
         path = self._objects.commit(
             staged, study_instance_uid=header.study_instance_uid, sop_instance_uid=header.sop_instance_uid
@@ -131,7 +136,7 @@ class StoringIntake:
         return accepted
 
     def _remove(self, path: str, staged: StagedObject) -> None:
-        self._objects.absolute(path).unlink(missing_ok=True)
+        self._objects.remove(path)
         staged.settle()
 
     def _is_unrecorded(self, sop_instance_uid: str, path: str, error: StoreError) -> bool:
@@ -157,7 +162,12 @@ class StoringIntake:
                 return answer
             copies = answer.copies
             # an object that was lost may have left its name to this one
-            others = [copy for copy in copies if copy[1] != path]
+            others = [copy for copy in copies if copy[1] != path and not was_removed(copy[1])]
+            removed = [number for number, kept in copies if was_removed(kept)]
+            if removed and take_back(
+                self._database, self._objects, uid, removed, path=path, size=size, now=self._clock()
+            ):
+                return Accepted(uid=uid, warnings=(WarningCode.RESTORED,))
             if self._is_among(others, self._objects.absolute(path)):
                 return Accepted(uid=uid, warnings=(WarningCode.DUPLICATE,))
         raise _UnrecordedError("instance could not be recorded: others keep recording the same UID")
