@@ -34,6 +34,7 @@ EVENT_NAMES: Mapping[EventType, str] = {
     EventType.PATIENT_MERGED: "PatientMerge",
     EventType.PATIENT_RENUMBERED: "RemapHL7ID",
     EventType.PATIENT_UPDATED: "Patient Record",
+    EventType.INSTANCES_REMOVED: "DICOM Study Deleted",
 }
 MAX_INSTANCES = 256
 MAX_DESCRIPTION = 32 * 1024
@@ -47,6 +48,7 @@ _LIFE_CYCLES: Mapping[EventType, str] = {
     EventType.PROCESSING_COMPLETED: "8",
     EventType.RESULTS_STORED: "1",
     EventType.EXPORTED: "10",
+    EventType.INSTANCES_REMOVED: "15",
 }
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}")

@@ -26,6 +26,7 @@ class EventType(StrEnum):
     PATIENT_MERGED = "RID45898"
     PATIENT_RENUMBERED = "RID45922"
     PATIENT_UPDATED = "110110"
+    INSTANCES_REMOVED = "110105"
 
 
 class Outcome(StrEnum):

@@ -152,6 +152,14 @@ def finish_removals(connection: Connection, done: Sequence[Removal], now: dateti
         )
 
 
+def stands_for(connection: Connection, removal: Removal) -> bool:
+    """Whether an instance is recorded where the file of a removal was: it came again under the same name."""
+    wanted = select(_INSTANCE.c.path).where(
+        _INSTANCE.c.sop_instance_uid == removal.sop_instance_uid, _INSTANCE.c.path == removal.path
+    )
+    return connection.execute(wanted).first() is not None
+
+
 def removal_of(connection: Connection, sop_instance_uid: str, copy_number: int) -> Removal | None:
     """The removal of an instance; None if there was none."""
     row = connection.execute(
