@@ -30,10 +30,12 @@ from task_manager.ports import ObjectStore, Receipt, Shipment
 from task_manager.request_intake import RequestIntake
 from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
+from task_manager.store import evidence as evidence_store
 from task_manager.store import identities, jobs, orders, studies, workitems
 from task_manager.store.database import Database
 from task_manager.store.journal import StoredJournal
 from task_manager.story import StudyStory, study_story
+from task_manager.study.evidence import StudyEvidence
 from task_manager.subscriptions import StoredSubscriptions
 from task_manager.worklist import StoredWorklist
 
@@ -261,6 +263,22 @@ class Service:
 
     def _workitems_came(self) -> None:
         self.readiness.wake()  # what is new may wait for what is here already
+
+    def note_evidence(self, told: StudyEvidence, now: datetime | None = None) -> bool:
+        """Keep what somebody says of a study, and have it looked at; whether it is receiving images.
+
+        Saying the same again is harmless. A door that has a record of its own to write calls
+        :func:`task_manager.store.evidence.note_evidence` in the transaction of it, and then `wake`.
+
+        Raises
+        ------
+        StoreError
+            If the database fails; nothing was kept.
+        """
+        with self._database.write() as connection:
+            known = evidence_store.note_evidence(connection, told, now or self._clock())
+        self._wake()
+        return known
 
     def story(self, study_instance_uid: str) -> StudyStory | None:
         """Everything known about a study; None if it was never seen."""

@@ -28,9 +28,9 @@ _EXPLANATION = METADATA.tables["explanation"]
 # Run for each study that instances arrive for: statements in the driver's own words, with times as text.
 _LOCKED_COLUMNS = (
     *("study_instance_uid", "state", "revision", "attributes", "first_received_at", "last_received_at"),
-    *("deadline_at", "completed_at", "evidence"),
+    *("deadline_at", "completed_at", "evidence", "receiving_since"),
 )
-_TIMES = ("first_received_at", "last_received_at", "deadline_at", "completed_at")
+_TIMES = ("first_received_at", "last_received_at", "deadline_at", "completed_at", "receiving_since")
 _LOCKED_STUDY = Statement(
     lambda _: (
         select(*(_STUDY.c[name] for name in _LOCKED_COLUMNS))
@@ -130,6 +130,7 @@ def _study_values(study: Study, patient_id: str, accession_number: str) -> dict[
         "deadline_at": study.deadline_at,
         "completed_at": study.completed_at,
         "evidence": study.evidence.value if study.evidence else "",
+        "receiving_since": study.receiving_since,
     }
 
 
@@ -290,6 +291,7 @@ def _study(row: Any, series: tuple[Series, ...]) -> Study:
         deadline_at=row.deadline_at,
         completed_at=row.completed_at,
         evidence=Evidence(row.evidence) if row.evidence else None,
+        receiving_since=row.receiving_since,
     )
 
 

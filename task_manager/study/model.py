@@ -24,7 +24,14 @@ class StudyState(StrEnum):
 class Evidence(StrEnum):
     """What said that a study is complete."""
 
+    ORDER = "order"
+    IAN = "ian"
+    MPPS = "mpps"
+    ARCHIVE = "archive"
+    REQUIRED_SERIES = "required-series"
     QUIET_PERIOD = "quiet-period"
+    UPPER_BOUND = "upper-bound"
+    PERSON = "person"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +80,18 @@ class Series:
 class Study:
     """A study as rules see it.
 
-    `attributes` holds patient- and study-level attributes (DICOM JSON) of its first instance; `revision`
-    grows by one each time the study becomes complete.
+    Attributes
+    ----------
+    revision
+        Grows by one each time the study becomes complete, or a part of it is enough for a rule.
+    attributes
+        Patient- and study-level attributes (DICOM JSON) of its first instance.
+    deadline_at
+        When to look next whether it is complete; None if nothing is waited for.
+    evidence
+        What said that it is complete; of one that is RECEIVING: what will say so, as a person wants it.
+    receiving_since
+        When its first image came, or the first one after it was complete; None if it has no image.
     """
 
     study_instance_uid: str
@@ -87,3 +104,4 @@ class Study:
     deadline_at: datetime | None
     completed_at: datetime | None = None
     evidence: Evidence | None = None
+    receiving_since: datetime | None = None

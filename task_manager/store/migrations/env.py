@@ -7,6 +7,7 @@ from alembic import context
 
 from task_manager.store import (  # noqa: F401 - its tables join the metadata
     disk_tables,
+    evidence_tables,
     fetch_tables,
     patient_tables,
     request_tables,
