@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from informatics_gateway.destination_settings import Destination
 from informatics_gateway.dicom_settings import DicomDoor
+from informatics_gateway.disk_settings import DiskSettings
 from informatics_gateway.hl7_settings import Hl7Door
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
@@ -161,6 +162,16 @@ class RetentionSettings(_Part):
     """Event reports for watchers that are away, hours."""
     jobs_h: Annotated[float, Field(ge=1, le=87_600)] = 720.0
     """Finished deliveries, hours."""
+    messages_d: Annotated[float, Field(ge=1, le=36_500)] = 90.0
+    """HL7 messages as they came, days; a repeated one is recognised as long."""
+    histories_d: Annotated[float, Field(ge=1, le=36_500)] = 1095.0
+    """What messages changed about orders and identities of patients, days."""
+    prior_reports_d: Annotated[float, Field(ge=1, le=36_500)] = 1095.0
+    """Reports of earlier examinations that a RIS sent, days."""
+    explanations_d: Annotated[float, Field(ge=1, le=36_500)] = 1825.0
+    """Why rules ran or did not, days."""
+    events_d: Annotated[float, Field(ge=1, le=36_500)] = 3650.0
+    """Operational events that are told, days."""
 
 
 class SubscriptionSettings(_Part):
@@ -335,6 +346,8 @@ class Settings(_Part):
     """Where state is kept."""
     gateway: GatewaySettings = GatewaySettings()
     """The doors."""
+    disk: DiskSettings = DiskSettings()
+    """How full the disk may get."""
     study: StudySettings = StudySettings()
     """When a study is complete."""
     manager: ManagerSettings = ManagerSettings()

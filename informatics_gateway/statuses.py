@@ -103,6 +103,7 @@ STATUSES: Mapping[R, WireStatus] = {
     R.MISSING_VALUE: WireStatus(dimse=0x0121, http=400, hl7=("AE", "101")),
     R.NO_SUCH_INSTANCE: WireStatus(dimse=0xC307, http=404, hl7=("AE", "204"), text_by_operation=_UNCLAIMED),
     R.OUT_OF_RESOURCES: WireStatus(dimse=0xA700, http=503, hl7=("AE", "207")),
+    R.NO_ROOM: WireStatus(dimse=0xA700, http=507, hl7=("AE", "207")),
     R.PROCESSING_FAILURE: WireStatus(dimse=0x0110, http=500, hl7=("AE", "207")),
     R.SOP_CLASS_MISMATCH: WireStatus(dimse=0xA900, http=409, hl7=("AE", "207")),
     R.NOT_STORABLE: WireStatus(dimse=0xC000, http=409, hl7=("AE", "207")),

@@ -118,7 +118,7 @@ class StoringIntake:
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, faults)
         if staged.on_reserve and not finishes_work(self._database, header.study_instance_uid):
             staged.discard()
-            return Refused(RefusalCode.OUT_OF_RESOURCES, (Fault("", "there is no room for new images"),))
+            return Refused(RefusalCode.NO_ROOM, (Fault("", "there is no room for new images"),))
         size = staged.size
         path = self._objects.commit(
             staged, study_instance_uid=header.study_instance_uid, sop_instance_uid=header.sop_instance_uid

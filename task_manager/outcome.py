@@ -22,7 +22,8 @@ class RefusalCode(StrEnum):
     MISSING_ATTRIBUTE = "missing-attribute"  # 0120
     MISSING_VALUE = "missing-value"  # 0121, present without the value it needs
     NO_SUCH_INSTANCE = "no-such-instance"  # C307
-    OUT_OF_RESOURCES = "out-of-resources"  # A700
+    OUT_OF_RESOURCES = "out-of-resources"  # A700, the store does not answer
+    NO_ROOM = "no-room"  # A700, 507: the disk is full, or about to be
     PROCESSING_FAILURE = "processing-failure"  # 0110, our own fault
     # Storage
     SOP_CLASS_MISMATCH = "sop-class-mismatch"  # A900

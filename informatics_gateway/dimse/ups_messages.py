@@ -91,6 +91,7 @@ OPERATIONS: Mapping[Action, Operation] = {
 NORMALIZED_STATUSES: Mapping[RefusalCode, int] = {
     RefusalCode.MALFORMED: 0x0110,
     RefusalCode.OUT_OF_RESOURCES: 0x0213,
+    RefusalCode.NO_ROOM: 0x0213,
     RefusalCode.UNSUPPORTED_MATCHING: 0x0106,
 }
 """Refusals whose status in the table belongs to the C- services, with that of the N- services."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, or_, select
 from profiles.sole.events import EventType
 from profiles.ups.states import ProcedureStepState
 from task_manager.disk import StudyFacts, Wanted
-from task_manager.outbox import JobState
+from task_manager.outbox import FINISHED
 from task_manager.rules.model import Verdict
 from task_manager.store.disk_tables import KeepRow
 from task_manager.store.studies import upsert
@@ -31,6 +31,7 @@ _EXPLANATION = METADATA.tables["explanation"]
 _EVENT = METADATA.tables["event"]
 _JOB = METADATA.tables["job"]
 _KEEP = METADATA.tables[KeepRow.__tablename__]
+_FINISHED = tuple(state.value for state in FINISHED)
 _UNFINISHED = (ProcedureStepState.SCHEDULED.value, ProcedureStepState.IN_PROGRESS.value)
 
 
@@ -77,7 +78,7 @@ def _wanted(connection: Connection, study: str, workitems: Sequence[str], now: d
     if workitems:
         if found(and_(_SUBSCRIPTION.c.workitem_uid.in_(workitems), _SUBSCRIPTION.c.deletion_lock)):
             yield Wanted.LOCK
-        if found(and_(_JOB.c.workitem_uid.in_(workitems), _JOB.c.state != JobState.DONE.value)):
+        if found(and_(_JOB.c.workitem_uid.in_(workitems), _JOB.c.state.not_in(_FINISHED))):
             yield Wanted.JOB
     kept = and_(_KEEP.c.study_instance_uid == study, or_(_KEEP.c.until.is_(None), _KEEP.c.until > now))
     if found(kept):
