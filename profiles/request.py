@@ -43,6 +43,11 @@ class RequestKind(StrEnum):
         return self not in (RequestKind.AVAILABILITY, RequestKind.IMAGES)
 
     @property
+    def wants_now(self) -> bool:
+        """Whether it is about a study that was made: one that is not here is fetched."""
+        return self in (RequestKind.TASK, RequestKind.WORKITEM, RequestKind.PERSON)
+
+    @property
     def may_change(self) -> bool:
         """Whether a second one under the same key tells something newer; else it is another request."""
         return self is not RequestKind.PERSON

@@ -21,6 +21,7 @@ from task_manager.order_changes import apply_order, needs_known_order
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.store import identities, orders, requests, studies
 from task_manager.store.database import Connection, Database
+from task_manager.store.orders import OrderStatus
 from task_manager.store.requests import KeptRequest
 from task_manager.transaction import WorklistTransaction
 from task_manager.worklist import StoredWorklist
@@ -120,9 +121,36 @@ class RequestIntake:
             order = orders.order_by_key(connection, kept.order_key) if kept else None
         if kept is None or order is None or kept.is_of_an_order:
             return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("", "there is no such request to cancel"),))
+        if kept.status is OrderStatus.REVOKED:
+            return Accepted(uid=name, warnings=(WarningCode.DUPLICATE,))
         asked = replace(order, control=OrderControl.CANCEL, order_status="", earlier=())
         request = Request(name=name, trigger=kept.trigger, asked=asked, document=kept.document)
         return self.receive_request(request, actor=actor)
+
+    def record_in(self, connection: Connection, request: Request, *, actor: Actor, now: datetime) -> None:
+        """Write a request in a transaction of the caller; one that cannot be joined to anything is logged.
+
+        The caller's own record is the durable one, and nobody is there to be refused.
+        """
+        identities.lock_identities(connection, change=False)
+        requests.lock_request(connection, request.key)
+        before = requests.request_by_key(connection, request.key)
+        if before is not None and before.digest == request.digest:
+            return
+        with self._worklist.within(connection, now) as work:
+            self.record_with(work, request, before, actor=actor)
+
+    def record_with(
+        self, work: WorklistTransaction, request: Request, before: KeptRequest | None, *, actor: Actor
+    ) -> Recorded | Refused:
+        """Write a request with all that follows, in the transaction of who received it."""
+        written = record(work, request, before, actor=actor, looks_at_triggers=self._looks_at_triggers)
+        if isinstance(written, Refused):
+            extra = {"action": "request.refused", "kind": request.kind.value, "code": written.code.value}
+            _LOG.warning("request cannot be joined", extra=extra)
+        elif self._fetch is not None and request.kind.wants_now and written.is_missing:
+            self._fetch(work.connection, written.asked, request.key)
+        return written
 
     def request(self, kind: RequestKind, name: str) -> KeptRequest | None:
         """A request as it is kept; None if there is none."""
@@ -148,14 +176,8 @@ class RequestIntake:
             if refused is not None:
                 return refused
             with self._worklist.within(connection, now) as work:
-                written = record(
-                    work, request, before, actor=actor, looks_at_triggers=self._looks_at_triggers
-                )
-                if isinstance(written, Refused):
-                    return written
-            if self._fetch is not None and not written.is_here and written.may_cause_work:
-                self._fetch(connection, written.asked, request.key)
-        return Accepted(uid=request.name)
+                written = self.record_with(work, request, before, actor=actor)
+        return written if isinstance(written, Refused) else Accepted(uid=request.name)
 
     def _refusal(self, request: Request, before: KeptRequest | None, terms: Terms) -> Refused | None:
         """Why a request cannot be taken, whatever it is about."""
@@ -178,11 +200,10 @@ class RequestIntake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What recording a request came to: what was asked in the end, and whether a study of it is here."""
+    """What recording a request came to: what was asked in the end, and whether a study is missing for it."""
 
     asked: Order
-    is_here: bool
-    may_cause_work: bool
+    is_missing: bool
 
 
 def record(
@@ -220,7 +241,7 @@ def record(
         before=before,
         now=work.now,
     )
-    return Recorded(asked=asked, is_here=bool(here), may_cause_work=asked.action is OrderAction.PLACE)
+    return Recorded(asked=asked, is_missing=not here and asked.action is OrderAction.PLACE)
 
 
 def _order_key(

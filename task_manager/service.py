@@ -26,6 +26,7 @@ from task_manager.fetching.archives import StudyArchive
 from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy
+from task_manager.performed_steps import StoredPerformedSteps
 from task_manager.ports import ObjectStore, Receipt, Shipment
 from task_manager.request_intake import RequestIntake
 from task_manager.rules.model import RuleSet
@@ -127,8 +128,8 @@ class Service:
         Who watches, and what watchers are owed.
     scheduler
         Turns complete studies into workitems.
-    requests
-        What the doors need that somebody may ask at for the analysis of a study.
+    requests, performed_steps
+        What the doors need that somebody may ask at for the analysis of a study, and the modalities' door.
     sweeps, readiness
         End what its time has passed for; make ready what has all its inputs.
     attention
@@ -212,7 +213,6 @@ class Service:
             base_url=base_url,
             clock=clock,
         )
-        self.availability = StoredAvailability(database.write, clock=clock, told=self._inputs_came)
         self.fetches = StudyFetches(
             database, [one.name for one in study_archives], clock=clock, wake=wake_jobs
         )
@@ -243,6 +243,12 @@ class Service:
             looks_at_triggers=self.scheduler.looks_at_triggers,
             clock=clock,
             wake=self._inputs_came,
+        )
+        self.availability = StoredAvailability(
+            database.write, clock=clock, told=self._inputs_came, requests=self.requests
+        )
+        self.performed_steps = StoredPerformedSteps(
+            database, self.requests, clock=clock, told=self._inputs_came
         )
 
     def push_step(self, ae_title: str, target: PushTarget, *, poll: timedelta) -> PushStep:
