@@ -32,7 +32,7 @@ class StudyFetches:
     archives
         Names of the archives, in the order they are asked.
     wake
-        Called after commits that leave a job.
+        Called after commits that leave a job; for who plans in a transaction of his own too.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StudyFetches:
         self._database = database
         self._archives = tuple(archives)
         self._clock = clock
-        self._wake = wake
+        self.wake = wake
 
     @property
     def archives(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class StudyFetches:
             return Refused(RefusalCode.INVALID_ATTRIBUTES, tuple(faults))
         with self._database.write() as connection:
             accepted = self.plan(connection, target, purpose=purpose, asked_by=asked_by)
-        self._wake()
+        self.wake()
         extra = {"action": "fetch.asked", "purpose": purpose.value, "archive": archive}
         _LOG.info("a fetch was asked for", extra=extra)
         return accepted
@@ -112,15 +112,22 @@ class StudyFetches:
         asked_by: str = "",
         parent_key: str = "",
     ) -> Accepted:
-        """Write a fetch and its first job in a transaction of the caller; see :meth:`request`."""
+        """Write a fetch and its first job in a transaction of the caller; see :meth:`request`.
+
+        One with a parent is its own, whoever else asks for the study.
+        """
         now = self._clock()
-        known = fetches.fetch_by_key(connection, target.key, lock=True)
+        key = f"{parent_key}/{target.study_instance_uid}" if parent_key else target.key
+        known = fetches.fetch_by_key(connection, key, lock=True)
         if known is not None and known.state.is_open:
             if known.purpose is FetchPurpose.PRIOR and purpose is FetchPurpose.REQUEST:
                 fetches.put_fetch(connection, replace(known, purpose=purpose, changed_at=now))
             return Accepted(uid=known.key, warnings=(WarningCode.DUPLICATE,))
+        if known is not None:
+            old = [job_key(known, name) for name in self._archives]
+            fetches.end_jobs(connection, old, summary="asked for anew", now=now)
         fetch = Fetch(
-            key=target.key,
+            key=key,
             target=target,
             purpose=purpose,
             state=FetchState.WAITING,
@@ -166,7 +173,7 @@ class StudyFetches:
                 asked_by=fetch.asked_by,
                 parent_key=fetch.parent_key,
             )
-        self._wake()
+        self.wake()
         return accepted
 
     def accept(self, key: str) -> Accepted | Refused:
@@ -178,9 +185,11 @@ class StudyFetches:
                 return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("key", "names no fetch that is held"),))
             ended = replace(fetch, state=FetchState.DONE, changed_at=now, ended_at=now)
             fetches.put_fetch(connection, ended)
+            jobs_of_it = [job_key(fetch, name) for name in self._archives]
+            fetches.end_jobs(connection, jobs_of_it, summary="a person took what is here", now=now)
             if fetch.purpose is FetchPurpose.REQUEST:
                 fetches.let_be_evaluated(connection, fetch.target.study_instance_uid, now)
-        self._wake()
+        self.wake()
         return Accepted(uid=key)
 
     def _statuses(self, connection: Connection, found: Sequence[Fetch]) -> list[FetchStatus]:

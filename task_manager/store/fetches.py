@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from task_manager.fetching.model import Fetch, FetchPurpose, FetchState, FetchTarget
 from task_manager.outbox import JobState
 from task_manager.store.fetch_tables import FetchRow
+from task_manager.store.held import is_held
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 from task_manager.study.model import StudyState
@@ -95,9 +96,10 @@ def is_awaited(connection: Connection, study_instance_uid: str, now: datetime, *
 
     Of a study that is KEPT for others also what comes a while after the end does not count.
     """
-    awaited = _FETCH.c.state.in_(_OPEN)
+    ways: list[ColumnElement[bool]] = [_FETCH.c.state.in_(_OPEN)]
     if is_kept:
-        awaited = or_(awaited, _FETCH.c.ended_at > now - _STRAGGLERS)
+        ways.append(_FETCH.c.ended_at > now - _STRAGGLERS)
+    awaited = or_(*ways)
     statement = (
         select(_FETCH.c.fetch_key).where(_FETCH.c.study_instance_uid == study_instance_uid, awaited).limit(1)
     )
@@ -131,7 +133,7 @@ def let_be_evaluated(connection: Connection, study_instance_uid: str, now: datet
 def held_instances(connection: Connection, study_instance_uid: str) -> frozenset[str]:
     """SOP Instance UIDs of what is here of a study."""
     statement = select(_INSTANCE.c.sop_instance_uid).where(
-        _INSTANCE.c.study_instance_uid == study_instance_uid, _INSTANCE.c.copy_number == 0
+        _INSTANCE.c.study_instance_uid == study_instance_uid, _INSTANCE.c.copy_number == 0, is_held()
     )
     return frozenset(connection.execute(statement).scalars())
 
@@ -140,10 +142,27 @@ def count_held(connection: Connection, study_uids: Sequence[str]) -> dict[str, i
     """How many instances of each study are here."""
     statement = (
         select(_INSTANCE.c.study_instance_uid, func.count())
-        .where(_INSTANCE.c.study_instance_uid.in_(study_uids), _INSTANCE.c.copy_number == 0)
+        .where(_INSTANCE.c.study_instance_uid.in_(study_uids), _INSTANCE.c.copy_number == 0, is_held())
         .group_by(_INSTANCE.c.study_instance_uid)
     )
     return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def unfinished_jobs(connection: Connection, keys: Sequence[str]) -> dict[str, JobState]:
+    """Those of the jobs with these keys that are not done."""
+    statement = select(_JOB.c.key, _JOB.c.state).where(
+        _JOB.c.key.in_(keys), _JOB.c.state != JobState.DONE.value
+    )
+    return {key: JobState(state) for key, state in connection.execute(statement)}
+
+
+def end_jobs(connection: Connection, keys: Sequence[str], *, summary: str, now: datetime) -> None:
+    """Mark jobs done that nobody works on: what they were for is settled."""
+    connection.execute(
+        update(_JOB)
+        .where(_JOB.c.key.in_(keys), _JOB.c.state.in_((JobState.WAITING.value, JobState.HELD.value)))
+        .values(state=JobState.DONE.value, summary=summary, last_error="", done_at=now)
+    )
 
 
 def hasten_lane(connection: Connection, lane: str, now: datetime) -> None:
