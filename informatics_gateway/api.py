@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from informatics_gateway import job_routes
+from informatics_gateway.disk_metrics import DiskMetrics
 from profiles import dicom_json
 from profiles.uids import is_uid
 from task_manager.actor import Actor
@@ -26,11 +28,21 @@ from task_manager.service import Service
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, workitem_status
 
 
-def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
-    """Routes of ``/api``, ``/health`` and ``/metrics``."""
+def router(
+    service: Service, is_ready: Callable[[], bool], disk: Callable[[], Mapping[str, Any]] = dict
+) -> APIRouter:
+    """Routes of ``/api``, ``/health`` and ``/metrics``.
+
+    Parameters
+    ----------
+    disk
+        What the disk is like now; empty where nobody looks after it.
+    """
     routes = APIRouter()
     registry = CollectorRegistry()
     registry.register(_Counts(service))
+    registry.register(DiskMetrics(disk))
+    routes.include_router(job_routes.router(service))
 
     @routes.get("/api/studies/{study_instance_uid}")
     def study(study_instance_uid: str) -> dict[str, Any]:
@@ -86,7 +98,13 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
         if not is_ready():
             response.status_code = 503
             return {"status": "starting"}
-        return {"status": "ready"}
+        state = disk().get("state")
+        return {"status": "ready", **({"disk": state} if state else {})}
+
+    @routes.get("/api/disk")
+    def look_at_disk() -> dict[str, Any]:
+        """How full the disk is, what is taken for that, and what is wrong with files."""
+        return dict(disk())
 
     @routes.get("/metrics")
     def metrics() -> Response:

@@ -12,7 +12,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -73,6 +73,10 @@ class DimseServer:
         Answers storage commitment; without, it is not offered.
     """
 
+    performed_steps
+        Where performed procedure steps of modalities go; without, they are not offered.
+    is_congested
+        Whether associations that would store are rejected for now, temporary congestion (PS3.8 9.3.4).
     def __init__(
         self,
         intake: InstanceIntake,
@@ -91,6 +95,8 @@ class DimseServer:
         commitment: CommitmentProvider | None = None,
     ) -> None:
         self.ae_title = ae_title
+        performed_steps: PerformedStepIntake | None = None,
+        is_congested: Callable[[], bool] = lambda: False,
         self._address = (host, port)
         self._provider = StorageProvider(intake)
         self._admission = admission or Admission()
@@ -104,6 +110,7 @@ class DimseServer:
         self._commitment = commitment
         if commitment is not None:
             self._normalized |= {COMMITMENT}
+        self._is_congested = is_congested
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -210,6 +217,8 @@ class DimseServer:
             self._offer_contexts(association, stores=self._admission.caller(calling).stores)
         else:
             _reject(association, rejection)
+            if rejection is None and self._is_congested() and self._would_store(asked):
+                rejection = Rejection.CONGESTION
 
     def _negotiated(self, association: Any) -> Negotiated:
         """What the receive loop needs to know."""
