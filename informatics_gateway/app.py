@@ -246,8 +246,8 @@ class Application:
                 peer_addresses(self._settings),
                 clock=utc_now,
             ),
-        )
             is_congested=lambda: self._settings.disk.reject_associations and not disk.room.takes_images(),
+        )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
         hl7 = Hl7Server(

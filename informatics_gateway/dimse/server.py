@@ -71,12 +71,12 @@ class DimseServer:
         Where Instance Availability Notifications go; without, they are not offered.
     commitment
         Answers storage commitment; without, it is not offered.
-    """
-
     performed_steps
         Where performed procedure steps of modalities go; without, they are not offered.
     is_congested
         Whether associations that would store are rejected for now, temporary congestion (PS3.8 9.3.4).
+    """
+
     def __init__(
         self,
         intake: InstanceIntake,
@@ -93,10 +93,10 @@ class DimseServer:
         subscriptions: Subscriptions | None = None,
         availability: AvailabilityIntake | None = None,
         commitment: CommitmentProvider | None = None,
-    ) -> None:
-        self.ae_title = ae_title
         performed_steps: PerformedStepIntake | None = None,
         is_congested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.ae_title = ae_title
         self._address = (host, port)
         self._provider = StorageProvider(intake)
         self._admission = admission or Admission()
@@ -108,9 +108,9 @@ class DimseServer:
         if availability is not None:
             self._normalized |= {INSTANCE_AVAILABILITY}
         self._commitment = commitment
+        self._is_congested = is_congested
         if commitment is not None:
             self._normalized |= {COMMITMENT}
-        self._is_congested = is_congested
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -211,14 +211,18 @@ class DimseServer:
                     for one in self._admitted
                 ),
             )
+            if rejection is None and self._is_congested() and self._would_store(asked):
+                rejection = Rejection.CONGESTION
             if rejection is None:
                 self._admitted.add(association)
         if rejection is None:
             self._offer_contexts(association, stores=self._admission.caller(calling).stores)
         else:
             _reject(association, rejection)
-            if rejection is None and self._is_congested() and self._would_store(asked):
-                rejection = Rejection.CONGESTION
+
+    def _would_store(self, asked: Any) -> bool:
+        proposed = asked.presentation_context_definition_list
+        return any(str(context.abstract_syntax) in self._storage for context in proposed)
 
     def _negotiated(self, association: Any) -> Negotiated:
         """What the receive loop needs to know."""
