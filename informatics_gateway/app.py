@@ -240,6 +240,7 @@ class Application:
             worklist=workitems,
             subscriptions=service.subscriptions,
             availability=service.availability,
+            performed_steps=service.performed_steps,
             commitment=CommitmentProvider(
                 service.archive,
                 spool,

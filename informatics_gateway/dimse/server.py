@@ -2,8 +2,8 @@
 """The DICOM port: negotiates associations and hands each message to its provider; answers C-ECHO.
 
 pynetdicom speaks; this module says what is accepted: every storage SOP class it knows and those listed by
-configuration, in any transfer syntax of PS3.6, the UPS classes and Instance Availability Notification without
-compression, all in the order of the peer. Nothing here reads a data set.
+configuration, in any transfer syntax of PS3.6, the UPS classes, Instance Availability Notification and
+performed procedure steps without compression, all in the order of the peer. Nothing here reads a data set.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from informatics_gateway.dimse.commitment import SOP_CLASS as COMMITMENT
 from informatics_gateway.dimse.commitment_scp import CommitmentProvider
 from informatics_gateway.dimse.listener import Listener
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from informatics_gateway.dimse.performed_step_scp import PerformedStepProvider
 from informatics_gateway.dimse.receive_loop import Negotiated
 from informatics_gateway.dimse.steering import steer
 from informatics_gateway.dimse.storage_scp import StorageProvider
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
-from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, SERVICES
+from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, PERFORMED_STEP, SERVICES
 from informatics_gateway.dimse.ups_scp import UpsProvider
 from task_manager.actor import Actor
+from task_manager.performed_steps import PerformedStepIntake
 from task_manager.ports import AvailabilityIntake, InstanceIntake, Subscriptions, Worklist
 
 _LOG = logging.getLogger(__name__)
@@ -111,6 +113,9 @@ class DimseServer:
         self._is_congested = is_congested
         if commitment is not None:
             self._normalized |= {COMMITMENT}
+        self._steps = PerformedStepProvider(performed_steps) if performed_steps is not None else None
+        if performed_steps is not None:
+            self._normalized |= {PERFORMED_STEP}
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -154,6 +159,7 @@ class DimseServer:
                 (evt.EVT_REQUESTED, self._consider),
                 (evt.EVT_C_ECHO, _echo),
                 (evt.EVT_N_CREATE, self._create),
+                (evt.EVT_N_SET, self._set),
                 (evt.EVT_N_ACTION, self._act),
                 *self._ups_handlers(),
                 (evt.EVT_REJECTED, _log_rejection),
@@ -266,18 +272,25 @@ class DimseServer:
 
     def _ups_handlers(self) -> Iterator[tuple[Any, Any]]:
         if self._ups is not None:
-            yield evt.EVT_N_SET, self._ups.handle_set
             yield evt.EVT_N_GET, self._ups.handle_get
             yield evt.EVT_N_EVENT_REPORT, self._ups.handle_event_report
             yield evt.EVT_C_FIND, self._ups.handle_find
 
     def _create(self, event: Any) -> Any:
         """N-CREATE goes to the provider of its presentation context; only what was offered is accepted."""
-        provider: UpsProvider | AvailabilityProvider | None = self._ups
+        provider: UpsProvider | AvailabilityProvider | PerformedStepProvider | None = self._ups
         if event.context.abstract_syntax == INSTANCE_AVAILABILITY:
             provider = self._availability
+        elif event.context.abstract_syntax == PERFORMED_STEP:
+            provider = self._steps
         assert provider is not None
         return provider.handle_create(event)
+
+    def _set(self, event: Any) -> Any:
+        """N-SET goes to the provider of its presentation context."""
+        provider = self._steps if event.context.abstract_syntax == PERFORMED_STEP else self._ups
+        assert provider is not None
+        return provider.handle_set(event)
 
     def _act(self, event: Any) -> Any:
         """N-ACTION goes to the provider of its presentation context."""
