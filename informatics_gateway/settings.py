@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from informatics_gateway.destination_settings import Destination
 from informatics_gateway.dicom_settings import DicomDoor
 from informatics_gateway.disk_settings import DiskSettings
+from informatics_gateway.fetch_settings import FetchSettings
 from informatics_gateway.hl7_settings import Hl7Door
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
@@ -352,6 +353,8 @@ class Settings(_Part):
     """When a study is complete."""
     manager: ManagerSettings = ManagerSettings()
     """The worklist."""
+    fetch: FetchSettings = FetchSettings()
+    """Studies from archives."""
     apps: dict[Name, AppSettings] = {}
     """App to what this site sets for it."""
     performer: PerformerSettings = PerformerSettings()
