@@ -14,7 +14,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from informatics_gateway import job_routes
 from informatics_gateway.disk_metrics import DiskMetrics
 from profiles import dicom_json
 from profiles.uids import is_uid
@@ -42,7 +41,6 @@ def router(
     registry = CollectorRegistry()
     registry.register(_Counts(service))
     registry.register(DiskMetrics(disk))
-    routes.include_router(job_routes.router(service))
 
     @routes.get("/api/studies/{study_instance_uid}")
     def study(study_instance_uid: str) -> dict[str, Any]:
