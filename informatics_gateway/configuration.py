@@ -22,7 +22,7 @@ from task_manager.rules.model import RuleSet
 from task_manager.rules.nodes import Entry, FaultList, read_document
 from task_manager.rules.parse import load_rules
 
-_UNION_MEMBERS = ("dicom", "dicomweb", "fhir", "file", "tls", "udp")
+_UNION_MEMBERS = ("dicom", "dicomweb", "fhir", "hl7", "folder", "webhook", "file", "tls", "udp")
 
 
 def load_settings(config: Path | None) -> Settings:

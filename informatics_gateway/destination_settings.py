@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings of destinations: what every kind has, and where and how each kind is reached.
 
-A new kind is a class on :class:`DestinationSettings` that joins `Destination`; ``destinations.py`` makes the
-object that serves it.
+A new kind is a class on :class:`DestinationSettings` that joins `Destination` in ``settings.py``;
+``destinations.py`` makes the object that serves it.
 """
 
 from __future__ import annotations
@@ -173,6 +173,3 @@ class FhirDestination(DestinationSettings):
     """File with a bearer token; https only."""
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
-
-
-Destination = Annotated[DicomDestination | DicomWebDestination | FhirDestination, Field(discriminator="kind")]

@@ -14,11 +14,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from informatics_gateway.destination_settings import Destination
+from informatics_gateway.destination_settings import (
+    DicomDestination,
+    DicomWebDestination,
+    FhirDestination,
+)
 from informatics_gateway.dicom_settings import DicomDoor
 from informatics_gateway.disk_settings import DiskSettings
 from informatics_gateway.fetch_settings import FetchSettings
 from informatics_gateway.hl7_settings import Hl7Door
+from informatics_gateway.result_settings import FolderDestination, Hl7Destination, WebhookDestination
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
 
@@ -256,6 +261,17 @@ class AppSettings(_Part):
     """Its own limits."""
     verification: VerificationSettings | None = None
     """Review its results before they are delivered."""
+
+
+Destination = Annotated[
+    DicomDestination
+    | DicomWebDestination
+    | FhirDestination
+    | Hl7Destination
+    | FolderDestination
+    | WebhookDestination,
+    Field(discriminator="kind"),
+]
 
 
 class FileEvents(_Part):

@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 
 from informatics_gateway.hl7.sender import send_message
 from informatics_gateway.stored_report import shipped_report
+from profiles.air.items import moment
+from profiles.dicom_json import items, text
 from profiles.hl7.answer import Answer, AnswerCode, read_answer
 from profiles.hl7.message import ErrorCode
-from profiles.hl7.result import ResultMessage, result_message
+from profiles.hl7.result import ResultMessage, failure_message, result_message
 from profiles.hl7.result_options import Acknowledgement, ResultOptions
 from task_manager.errors import FinalDeliveryError, InputError, RetryableDeliveryError
 from task_manager.ports import Receipt, Shipment, Turn, at_once
@@ -44,6 +46,8 @@ class Hl7Deliverer:
 
     Parameters
     ----------
+    failed_runs
+        Whether the receiver is told of runs that brought no result; without, nothing is sent of them.
     clock
         Gives the aware time of a receipt.
     """
@@ -53,10 +57,12 @@ class Hl7Deliverer:
         address: MllpAddress,
         options: ResultOptions,
         *,
+        failed_runs: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._address = address
         self._options = options
+        self._failed_runs = failed_runs
         self._clock = clock
 
     def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
@@ -71,7 +77,16 @@ class Hl7Deliverer:
             If it refused the message, or the result cannot be told: no SR, an unreadable one, characters that
             the destination's set lacks.
         """
-        message = shipment_message(shipment, self._options)
+        return self._send(shipment, shipment_message(shipment, self._options), turn)
+
+    def deliver_failure(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
+        """Send that a run brought no result, if the receiver wants to be told; raises as :meth:`deliver`."""
+        if not self._failed_runs:
+            return Receipt(summary="failed runs are not told here", sent_at=self._clock())
+        message = failure_shipment_message(shipment, self._options, now=self._clock())
+        return self._send(shipment, message, turn)
+
+    def _send(self, shipment: Shipment, message: ResultMessage, turn: Turn) -> Receipt:
         turn()
         answer = self._exchange(message)
         if not answer.accepted:
@@ -133,13 +148,48 @@ def shipment_message(shipment: Shipment, options: ResultOptions) -> ResultMessag
         If there is no SR, it is not one Airway can read, or the character set lacks a character of it.
     """
     content = shipped_report(shipment, options.time_zone)
-    key = f"{shipment.destination}:{shipment.workitem_uid}"
     try:
-        return result_message(content, shipment.workitem, options, key=key)
+        return result_message(content, shipment.workitem, options, key=_key(shipment))
     except UnicodeEncodeError as error:
-        raise FinalDeliveryError(
-            f"the character set {options.character_set} lacks a character of the result"
-        ) from error
+        raise _unwritable(options) from error
+
+
+def failure_shipment_message(shipment: Shipment, options: ResultOptions, *, now: datetime) -> ResultMessage:
+    """The message that the workitem of a shipment was canceled after it had begun.
+
+    Parameters
+    ----------
+    now
+        Time of the message where the workitem does not tell when it was canceled.
+
+    Raises
+    ------
+    FinalDeliveryError
+        If the character set lacks a character of it.
+    """
+    reason, canceled_at = "", None
+    for progress in items(shipment.workitem, "ProcedureStepProgressInformationSequence"):
+        canceled_at = moment(text(progress, "ProcedureStepCancellationDateTime"), UTC) or canceled_at
+        for code in items(progress, "ProcedureStepDiscontinuationReasonCodeSequence"):
+            reason = reason or text(code, "CodeMeaning")
+    try:
+        return failure_message(
+            shipment.workitem,
+            options,
+            key=_key(shipment),
+            reason=reason or "The run was canceled.",
+            failed_at=canceled_at or now,
+        )
+    except UnicodeEncodeError as error:
+        raise _unwritable(options) from error
+
+
+def _key(shipment: Shipment) -> str:
+    return f"{shipment.destination}:{shipment.workitem_uid}"
+
+
+def _unwritable(options: ResultOptions) -> FinalDeliveryError:
+    return FinalDeliveryError(f"the character set {options.character_set} lacks a character of the result")
 
 
 def refusal(answer: Answer) -> RetryableDeliveryError | FinalDeliveryError:
