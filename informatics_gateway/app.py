@@ -25,7 +25,7 @@ from ai_apps.catalog import catalog
 from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
-from informatics_gateway.destinations import make_deliverers, make_sinks
+from informatics_gateway.destinations import event_sink_names, make_deliverers, make_sinks
 from informatics_gateway.dicom_settings import door_admission, door_tls
 from informatics_gateway.dicomweb import (
     event_channel,
@@ -55,6 +55,7 @@ from informatics_gateway.performers import (
     retention_limits,
     watching_settings,
 )
+from informatics_gateway.result_destinations import Surroundings
 from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
 from informatics_gateway.websocket_watchers import WebSocketChannel
@@ -177,7 +178,7 @@ class Application:
             ServiceSettings(
                 quiet_period=timedelta(seconds=settings.study.quiet_period_s),
                 destinations=tuple(destination.name for destination in settings.destinations),
-                event_sinks=tuple(sink.name for sink in settings.events),
+                event_sinks=event_sink_names(settings),
                 dispatch=dispatch_settings(
                     settings, {name: _limits(one, settings) for name, one in manifests.items()}
                 ),
@@ -287,8 +288,13 @@ class Application:
         self._closing.callback(listener.stop)
 
     def _start_worker(self, service: Service) -> None:
-        deliverers = make_deliverers(self._settings, utc_now)
-        sinks = make_sinks(self._settings, self._data, utc_now)
+        surroundings = Surroundings(
+            data=self._data,
+            archive=service.archive,
+            http_address=lambda: self._dicomweb_base().removesuffix("/dicom-web"),
+        )
+        deliverers = make_deliverers(self._settings, utc_now, surroundings)
+        sinks = make_sinks(self._settings, self._data, utc_now, surroundings)
         clients = make_push_clients(self._settings)
         for client in clients.values():
             self._closing.callback(client.close)
