@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from task_manager.rules.model import Verdict
+from task_manager.rules.prior_outcomes import PriorOutcome, prior_from_json, prior_lines, prior_to_json
 
 _MARKS = {Verdict.TRUE: "✓", Verdict.FALSE: "✗", Verdict.UNKNOWN: "?"}
 
@@ -142,6 +143,7 @@ class RuleExplanation:
     requirements: tuple[RequirementOutcome, ...]
     active: ConditionOutcome | None = None
     note: str = ""
+    priors: tuple[PriorOutcome, ...] = ()
 
     @property
     def matched(self) -> bool:
@@ -161,7 +163,8 @@ class RuleExplanation:
     @property
     def parameters(self) -> dict[str, str]:
         """The parameters of the app that name its inputs: UIDs of series, separated by a blank."""
-        return {one.parameter: " ".join(one.selected) for one in self.requirements if one.parameter}
+        named = {one.parameter: " ".join(one.selected) for one in self.requirements if one.parameter}
+        return named | {one.parameter: " ".join(one.series) for one in self.priors if one.parameter}
 
     def takes(self, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether an image is part of an input."""
@@ -187,6 +190,8 @@ def to_json(explanation: RuleExplanation) -> str:
         content["active"] = _condition_to_json(explanation.active)
     if explanation.note:
         content["note"] = explanation.note
+    if explanation.priors:
+        content["priors"] = [prior_to_json(one) for one in explanation.priors]
     return orjson.dumps(content).decode()
 
 
@@ -209,6 +214,7 @@ def from_json(content: str) -> RuleExplanation:
         requirements=tuple(_requirement_from_json(one) for one in document["requirements"]),
         active=_condition_from_json(document["active"]) if "active" in document else None,
         note=document.get("note", ""),
+        priors=tuple(prior_from_json(one) for one in document.get("priors", ())),
     )
 
 
@@ -329,6 +335,7 @@ def render(explanations: Sequence[RuleExplanation]) -> str:
         lines.extend("  " + line for line in _condition_lines(one.when))
         for requirement in one.requirements:
             lines.extend("  " + line for line in _requirement_lines(requirement))
+        lines.extend("  " + line for line in prior_lines(one.priors))
     versions = dict.fromkeys(one.rules_version for one in explanations)
     lines.append(f"rule set version {', '.join(versions)}")
     return "\n".join(lines)
