@@ -157,6 +157,12 @@ class RequestIntake:
         with self._database.read() as connection:
             return requests.request_by_key(connection, f"{kind.value}:{name}")
 
+    def order_of(self, kind: RequestKind, name: str) -> Order | None:
+        """What a request says of study, patient and procedure by now; None if there is no such request."""
+        with self._database.read() as connection:
+            kept = requests.request_by_key(connection, f"{kind.value}:{name}")
+            return orders.order_by_key(connection, kept.order_key) if kept else None
+
     def _receive(self, request: Request, actor: Actor, terms: Terms) -> Accepted | Refused:
         now = self._clock()
         with self._database.write() as connection:
