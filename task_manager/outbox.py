@@ -35,6 +35,7 @@ class JobKind(StrEnum):
     PUSH = "push"
     REVIEW = "review"
     FETCH = "fetch"
+    ASK = "ask"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,11 @@ def event_lane(sink: str) -> str:
 
 
 def push_lane(ae_title: str) -> str:
+def question_lane(archive: str) -> str:
+    """The lane of an archive that is asked what it has of studies."""
+    return f"ask/{archive}"
+
+
     """The lane of a performer that work is pushed to."""
     return f"push/{ae_title}"
 

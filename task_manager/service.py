@@ -7,12 +7,13 @@ It holds the rooms behind it and no rule of its own. One object per process; saf
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from profiles.sole.events import OperationalEvent
 from task_manager.archive import StoredArchive
 from task_manager.attention import Attention, configured_lanes
+from task_manager.completion import Completion, changes_of
 from task_manager.delivery.consequences import Consequences
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.dispatch.availability import StoredAvailability
@@ -37,7 +38,9 @@ from task_manager.store.database import Database
 from task_manager.store.journal import StoredJournal
 from task_manager.story import StudyStory, study_story
 from task_manager.study.evidence import StudyEvidence
+from task_manager.study.completeness import CompletenessPolicy
 from task_manager.subscriptions import StoredSubscriptions
+from task_manager.study.sources import Policies
 from task_manager.worklist import StoredWorklist
 
 _TOLD_AT_ONCE = 200
@@ -80,7 +83,9 @@ class ServiceSettings:
     Attributes
     ----------
     quiet_period
-        How long no image must arrive before a study counts as complete.
+        How long no image must arrive before a study counts as complete, where `completeness` is None.
+    completeness
+        What completes studies, by their sources; rules bring their own.
     destinations, event_sinks
         Names of all result destinations and event repositories.
     retry
@@ -97,6 +102,7 @@ class ServiceSettings:
     destinations: tuple[str, ...] = ()
     event_sinks: tuple[str, ...] = ()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    completeness: Policies | None = None
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
     retention: RetentionLimits = field(default_factory=RetentionLimits)
     watching: WatchingSettings = field(default_factory=WatchingSettings)
@@ -221,8 +227,10 @@ class Service:
             database,
             objects,
             self.worklist,
-            quiet_period=settings.quiet_period,
+            policies=policies,
             clock=clock,
+        usual = settings.completeness or Policies(usual=CompletenessPolicy(quiet=settings.quiet_period))
+        policies = replace(usual, rules=changes_of(rules))
             wake=self._inputs_came,
         )
         self.scheduler = Scheduler(
@@ -236,6 +244,9 @@ class Service:
             object_path=objects.absolute,
             clock=clock,
         )
+            completion=Completion(
+                policies, [rule.name for rule in rules.rules], [archive.name for archive in archives]
+            ),
         self.requests = RequestIntake(
             database,
             self.worklist,

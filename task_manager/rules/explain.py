@@ -23,7 +23,8 @@ class RuleVerdict(StrEnum):
     """What became of a rule; only MATCHED runs its app.
 
     PASSED_OVER would have matched, but an earlier rule of its file did and only the first may; REVIEW would
-    have matched, but has more candidates than a machine may choose from.
+    have matched, but has more candidates than a machine may choose from; WAITING is for more of the study
+    than other rules need.
     """
 
     MATCHED = "matched"
@@ -31,6 +32,7 @@ class RuleVerdict(StrEnum):
     UNKNOWN = "unknown"
     PASSED_OVER = "passed over"
     REVIEW = "manual review"
+    WAITING = "waiting"
 
 
 _RULE_MARKS = {
@@ -39,6 +41,7 @@ _RULE_MARKS = {
     RuleVerdict.UNKNOWN: "?",
     RuleVerdict.PASSED_OVER: "-",
     RuleVerdict.REVIEW: "!",
+    RuleVerdict.WAITING: "…",
 }
 _SHOWN_CHARACTERS = 64
 
@@ -131,7 +134,7 @@ class RuleExplanation:
     active
         The time windows of the rule; None if it has none.
     note
-        Which rule was first, or that a person let it run.
+        Which rule was first, that a person let it run, or what it waits for.
     """
 
     rule: str

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from profiles.order import Priority
+from task_manager.study.completeness import CompletenessChange
 
 
 class Verdict(StrEnum):
@@ -359,6 +360,8 @@ class Rule:
         File of the rule. Of the rules of a group that is `first_match` only the first that matches runs.
     label
         Version its author gave the file.
+    completeness
+        What completes a study for it, where that differs from the source of the study.
     """
 
     name: str
@@ -374,6 +377,7 @@ class Rule:
     group: str = ""
     first_match: bool = False
     label: str = ""
+    completeness: CompletenessChange | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import SimpleNamespace
@@ -213,6 +213,32 @@ def postpone_study(connection: Connection, study_instance_uid: str, deadline_at:
         )
         .values(deadline_at=deadline_at)
     )
+
+
+def postpone_studies(connection: Connection, deadlines: Mapping[str, tuple[datetime, datetime]]) -> list[str]:
+    """Move deadlines of studies from the first time to the second; UIDs of those that still had the first."""
+    moved = []
+    for uid, (before, after) in sorted(deadlines.items()):
+        found = connection.execute(
+            update(_STUDY)
+            .where(
+                _STUDY.c.study_instance_uid == uid,
+                _STUDY.c.state == StudyState.RECEIVING.value,
+                _STUDY.c.deadline_at == before,
+            )
+            .values(deadline_at=after)
+        )
+        if found.rowcount:
+            moved.append(uid)
+    return moved
+
+
+def sources_of(connection: Connection, study_instance_uid: str) -> list[str]:
+    """Where the instances of a study came from, as marked in the store."""
+    statement = (
+        select(_INSTANCE.c.source).where(_INSTANCE.c.study_instance_uid == study_instance_uid).distinct()
+    )
+    return sorted(connection.execute(statement).scalars())
 
 
 def next_deadline(connection: Connection) -> datetime | None:

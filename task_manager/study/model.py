@@ -13,12 +13,15 @@ from profiles.dicom_json import DicomJson
 class StudyState(StrEnum):
     """RECEIVING until evidence says complete; late images lead back to RECEIVING.
 
-    KEPT came by a fetch: nothing is decided about it, unless somebody asks for that.
+    KEPT came by a fetch: nothing is decided about it, unless somebody asks for that. HELD is never complete
+    until a person releases it, DISCARDED runs nothing any more; both keep what comes.
     """
 
     RECEIVING = "RECEIVING"
     COMPLETE = "COMPLETE"
     KEPT = "KEPT"
+    HELD = "HELD"
+    DISCARDED = "DISCARDED"
 
 
 class Evidence(StrEnum):
