@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from informatics_gateway import job_routes
 from informatics_gateway.disk_metrics import DiskMetrics
 from profiles import dicom_json
 from profiles.uids import is_uid
@@ -41,6 +42,7 @@ def router(
     registry = CollectorRegistry()
     registry.register(_Counts(service))
     registry.register(DiskMetrics(disk))
+    routes.include_router(job_routes.router(service))
 
     @routes.get("/api/studies/{study_instance_uid}")
     def study(study_instance_uid: str) -> dict[str, Any]:
@@ -49,13 +51,6 @@ def router(
         if story is None:
             raise HTTPException(404, "no such study")
         return story_json(story)
-
-    @routes.post("/api/jobs/{key:path}/retry")
-    def retry(key: str) -> dict[str, str]:
-        """Let a job that was held for a person be tried again."""
-        if not service.retry_held(key):
-            raise HTTPException(404, "no held job with this key")
-        return {"retry": key}
 
     @routes.get("/api/workitems/{uid}")
     def workitem(uid: str) -> dict[str, Any]:
@@ -149,7 +144,7 @@ class _Counts:
             "Workitems this process took back from performers that were lost",
             value=self._service.sweeps.leases_lost,
         )
-        return [workitems, jobs, waiting, lost]
+        return [workitems, jobs, waiting, lost, *job_routes.destination_metrics(self._service)]
 
 
 def story_json(story: StudyStory) -> dict[str, Any]:

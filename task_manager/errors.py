@@ -11,7 +11,8 @@
     │   └── NoRoomError        there is no room for it: the same may go well when there is
     └── DeliveryError          a destination did not take a result
         ├── RetryableDeliveryError  later may work: connection refused, out of resources, 5xx
-        └── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
+        ├── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
+        └── StoppedDeliveryError    this process ends, or somebody else does it; nothing was wrong
 
 A peer asking the impossible is no exception but a :class:`task_manager.outcome.Refused`.
 """
@@ -75,6 +76,10 @@ class RetryableDeliveryError(DeliveryError):
 
 class FinalDeliveryError(DeliveryError):
     """The destination will never take it unchanged; a person must decide."""
+
+
+class StoppedDeliveryError(DeliveryError):
+    """A delivery was broken off before its end and is done again from its beginning."""
 
 
 def facts_of(error: BaseException) -> dict[str, object]:

@@ -61,6 +61,7 @@ class Job:
     due_at: datetime
     last_error: str
     summary: str
+    created_at: datetime
     done_at: datetime | None
 
 
@@ -110,12 +111,12 @@ def event_lane(sink: str) -> str:
     return f"events/{sink}"
 
 
-def push_lane(ae_title: str) -> str:
 def question_lane(archive: str) -> str:
     """The lane of an archive that is asked what it has of studies."""
     return f"ask/{archive}"
 
 
+def push_lane(ae_title: str) -> str:
     """The lane of a performer that work is pushed to."""
     return f"push/{ae_title}"
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from alembic import context
 
 from task_manager.store import (  # noqa: F401 - its tables join the metadata
+    delivery_tables,
     disk_tables,
     evidence_tables,
     fetch_tables,
