@@ -24,6 +24,7 @@ from task_manager.dispatch.readiness import ArchiveQuery, Readiness
 from task_manager.dispatch.sweeps import Sweeps
 from task_manager.dispatching import Dispatching, DispatchSettings
 from task_manager.fetching.archives import StudyArchive
+from task_manager.fetching.performing import FetchLimits, FetchStep
 from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy
@@ -94,6 +95,8 @@ class ServiceSettings:
         How long what is finished is kept.
     watching
         What watchers may ask for.
+    fetching
+        What is borne of archives that studies are fetched from.
     """
 
     quiet_period: timedelta
@@ -104,6 +107,7 @@ class ServiceSettings:
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
     retention: RetentionLimits = field(default_factory=RetentionLimits)
     watching: WatchingSettings = field(default_factory=WatchingSettings)
+    fetching: FetchLimits = field(default_factory=FetchLimits)
 
 
 class Service:
@@ -144,6 +148,8 @@ class Service:
         What the door of Instance Availability Notifications needs.
     fetches
         Studies that are fetched from archives: asked for, listed, let go on.
+    fetching
+        What the worker does with the jobs of fetches.
     """
 
     def __init__(
@@ -207,7 +213,10 @@ class Service:
             database,
             self._dispatching.replacement,
             lanes=configured_lanes(
-                settings.destinations, settings.event_sinks, settings.dispatch.push_performers
+                settings.destinations,
+                settings.event_sinks,
+                settings.dispatch.push_performers,
+                [one.name for one in study_archives],
             ),
         )
         self.readiness = Readiness(
@@ -230,6 +239,16 @@ class Service:
             quiet_period=settings.quiet_period,
             clock=clock,
             wake=self._inputs_came,
+        )
+        self.fetching = FetchStep(
+            database,
+            {archive.name: archive for archive in study_archives},
+            self.intake,
+            self.fetches,
+            limits=settings.fetching,
+            retry=settings.retry,
+            clock=clock,
+            wake=wake,
         )
         self.scheduler = Scheduler(
             database,

@@ -18,14 +18,16 @@ from task_manager.delivery.pace import Pace
 from task_manager.delivery.runner import Deliveries
 from task_manager.dispatch.push import PushStep
 from task_manager.errors import DeliveryError, FinalDeliveryError, StoppedDeliveryError, StoreError
-from task_manager.outbox import Job, delivery_lane, event_lane, push_lane
+from task_manager.outbox import Job, delivery_lane, event_lane, fetch_lane, push_lane
 from task_manager.ports import Deliverer, EventSink
 from task_manager.service import Service, Telling
 
 _LOG = logging.getLogger(__name__)
 _LEASE = timedelta(minutes=10)
 _KEEP_CLAIM_S = 60.0
+_FETCH_LEASE = timedelta(hours=1)
 _LONGEST_WAIT_S = 1.0
+_NO_ROOM_S = 0.1
 _BLOCKED_S = 0.2  # what is due waits for another job of its study
 _AFTER_ERROR_S = 1.0
 _TELLING_REST_S = 0.1  # what happens meanwhile is told together
@@ -83,6 +85,17 @@ class Worker:
         for name, sink in self._sinks.items():
             lane = event_lane(name)
             self._spawn(lane, _EventLane(self, self._service, lane, sink), jobs=True)
+        self._start_fetching()
+
+    def _start_fetching(self) -> None:
+        fetching = self._service.fetching
+        room = threading.BoundedSemaphore(fetching.limits.most_at_once)
+        for name, archive in fetching.archives.items():
+            lane = fetch_lane(name)
+            for number in range(archive.most_at_once):
+                worker = f"{self._name}#{number}"
+                hand = _FetchHand(self, self._service, lane, worker, room, self._stopping.is_set)
+                self._spawn(f"{lane}#{number}", hand, jobs=True)
 
     def wake(self) -> None:
         """Look for work now, in all lanes."""
@@ -262,6 +275,53 @@ class _Hand:
         if time.monotonic() - self._kept_s > _KEEP_CLAIM_S:
             self._deliveries.keep_claim(job, worker=self._name, lease=_LEASE)
             self._kept_s = time.monotonic()
+
+
+class _FetchHand:
+    """One thread of an archive's lane: take a fetch while there is room for one more."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        service: Service,
+        lane: str,
+        name: str,
+        room: threading.BoundedSemaphore,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._worker = worker
+        self._service = service
+        self._lane = lane
+        self._name = name
+        self._room = room
+        self._stopping = stopping
+        self._unsettled = False
+
+    def __call__(self) -> float:
+        if self._unsettled:  # see _Lane
+            self._service.release_claims(self._name, self._lane)
+        self._unsettled = True
+        job = None
+        if self._room.acquire(blocking=False):
+            try:
+                job = self._service.claim_job(self._lane, worker=self._name, lease=_FETCH_LEASE)
+                if job is not None:
+                    self._perform(job)
+            finally:
+                self._room.release()
+        self._unsettled = False
+        if job is not None:
+            return 0.0
+        return max(self._worker.seconds_until(self._worker.next_due(self._lane)), _NO_ROOM_S)
+
+    def _perform(self, job: Job) -> None:
+        try:
+            self._service.fetching.perform(job, self._stopping)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the job is tried again and shown
+            self._service.try_later(job, f"unexpected {type(error).__name__}")
+            _LOG.exception("fetch failed unexpectedly", extra={"action": "fetch.error", "lane": job.lane})
 
 
 class _EventLane:

@@ -159,7 +159,8 @@ def prior_lines(outcomes: Sequence[PriorOutcome]) -> Iterator[str]:
             yield f"  ! {note}"
         taken = {study.study_instance_uid: study for study in outcome.studies}
         for one in outcome.candidates:
-            yield f"  {'✓' if one.selected else _MARKS[one.verdict] if one.verdict is not Verdict.TRUE else '✗'} {one.label}"
+            left = _MARKS[Verdict.FALSE if one.verdict is Verdict.TRUE else one.verdict]
+            yield f"  {'✓' if one.selected else left} {one.label}"
             yield f"      {one.reason}"
             if one.study_instance_uid in taken and taken[one.study_instance_uid].note:
                 yield f"      {taken[one.study_instance_uid].note}"

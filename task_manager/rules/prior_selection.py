@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of a patient's other studies are the priors that a rule wants: pure, and every verdict with its reason.
+"""Which other studies of a patient are the priors that a rule wants: pure, every verdict with its reason.
 
 Three-valued: what an archive does not tell is unknown, and only a study that is known to fit is taken. Those
 that fit are ranked newest first.
