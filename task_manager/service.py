@@ -7,12 +7,13 @@ It holds the rooms behind it and no rule of its own. One object per process; saf
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from profiles.sole.events import OperationalEvent
 from task_manager.archive import StoredArchive
 from task_manager.attention import Attention, configured_lanes
+from task_manager.completion import Completion, changes_of
 from task_manager.delivery.consequences import Consequences
 from task_manager.delivery.dead_letters import DeadLetters
 from task_manager.delivery.policy import DeliveryPolicy, policies_of
@@ -38,7 +39,9 @@ from task_manager.store import jobs, studies, workitems
 from task_manager.store.database import Database
 from task_manager.store.journal import StoredJournal
 from task_manager.story import StudyStory, study_story
+from task_manager.study.completeness import CompletenessPolicy
 from task_manager.study.evidence import StudyEvidence
+from task_manager.study.sources import Policies
 from task_manager.subscriptions import StoredSubscriptions
 from task_manager.worklist import StoredWorklist
 
@@ -82,7 +85,9 @@ class ServiceSettings:
     Attributes
     ----------
     quiet_period
-        How long no image must arrive before a study counts as complete.
+        How long no image must arrive before a study counts as complete, where `completeness` is None.
+    completeness
+        What completes studies, by their sources; rules bring their own.
     destinations, event_sinks
         Names of all result destinations and event repositories.
     deliveries
@@ -100,6 +105,7 @@ class ServiceSettings:
     """
 
     quiet_period: timedelta
+    completeness: Policies | None = None
     destinations: tuple[str, ...] = ()
     event_sinks: tuple[str, ...] = ()
     deliveries: tuple[DeliveryPolicy, ...] = ()
@@ -232,11 +238,13 @@ class Service:
             database, [one.name for one in study_archives], clock=clock, wake=wake_jobs
         )
         self.archive = StoredArchive(database, objects)
+        usual = settings.completeness or Policies(usual=CompletenessPolicy(quiet=settings.quiet_period))
+        policies = replace(usual, rules=changes_of(rules))
         self.intake = Intake(
             database,
             objects,
             self.worklist,
-            quiet_period=settings.quiet_period,
+            policies=policies,
             clock=clock,
             wake=self._inputs_came,
         )
@@ -255,6 +263,9 @@ class Service:
             self.worklist,
             rules,
             apps,
+            completion=Completion(
+                policies, [rule.name for rule in rules.rules], [archive.name for archive in archives]
+            ),
             destinations=settings.destinations,
             sinks=settings.event_sinks,
             base_url=base_url,
