@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from informatics_gateway import job_routes
+from informatics_gateway.disk_metrics import DiskMetrics
 from profiles import dicom_json
 from profiles.uids import is_uid
 from task_manager.actor import Actor
@@ -26,11 +28,21 @@ from task_manager.service import Service
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, workitem_status
 
 
-def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
-    """Routes of ``/api``, ``/health`` and ``/metrics``."""
+def router(
+    service: Service, is_ready: Callable[[], bool], disk: Callable[[], Mapping[str, Any]] = dict
+) -> APIRouter:
+    """Routes of ``/api``, ``/health`` and ``/metrics``.
+
+    Parameters
+    ----------
+    disk
+        What the disk is like now; empty where nobody looks after it.
+    """
     routes = APIRouter()
     registry = CollectorRegistry()
     registry.register(_Counts(service))
+    registry.register(DiskMetrics(disk))
+    routes.include_router(job_routes.router(service))
 
     @routes.get("/api/studies/{study_instance_uid}")
     def study(study_instance_uid: str) -> dict[str, Any]:
@@ -39,13 +51,6 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
         if story is None:
             raise HTTPException(404, "no such study")
         return story_json(story)
-
-    @routes.post("/api/jobs/{key:path}/retry")
-    def retry(key: str) -> dict[str, str]:
-        """Let a job that was held for a person be tried again."""
-        if not service.retry_held(key):
-            raise HTTPException(404, "no held job with this key")
-        return {"retry": key}
 
     @routes.get("/api/workitems/{uid}")
     def workitem(uid: str) -> dict[str, Any]:
@@ -86,7 +91,13 @@ def router(service: Service, is_ready: Callable[[], bool]) -> APIRouter:
         if not is_ready():
             response.status_code = 503
             return {"status": "starting"}
-        return {"status": "ready"}
+        state = disk().get("state")
+        return {"status": "ready", **({"disk": state} if state else {})}
+
+    @routes.get("/api/disk")
+    def look_at_disk() -> dict[str, Any]:
+        """How full the disk is, what is taken for that, and what is wrong with files."""
+        return dict(disk())
 
     @routes.get("/metrics")
     def metrics() -> Response:
@@ -133,7 +144,7 @@ class _Counts:
             "Workitems this process took back from performers that were lost",
             value=self._service.sweeps.leases_lost,
         )
-        return [workitems, jobs, waiting, lost]
+        return [workitems, jobs, waiting, lost, *job_routes.destination_metrics(self._service)]
 
 
 def story_json(story: StudyStory) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ai_apps.catalog import catalog
 from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.configuration import configured_rules, database_url
-from informatics_gateway.destinations import make_deliverers, make_sinks
+from informatics_gateway.destinations import event_sink_names, make_deliverers, make_sinks
 from informatics_gateway.dicom_settings import door_admission, door_tls
 from informatics_gateway.dicomweb import (
     event_channel,
@@ -40,6 +40,7 @@ from informatics_gateway.dimse.commitment_spool import CommitmentSpool
 from informatics_gateway.dimse.event_scu import DimseEventSender
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
+from informatics_gateway.disk import COMMITMENTS, Disk
 from informatics_gateway.hl7.server import DRAIN_S, Hl7Server
 from informatics_gateway.hl7_door import limits_of, mllp_tls_context, reading_of
 from informatics_gateway.http_server import HttpServer, answer_store_failures, let_pages_ask
@@ -54,18 +55,19 @@ from informatics_gateway.performers import (
     retention_limits,
     watching_settings,
 )
+from informatics_gateway.result_destinations import Surroundings
 from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
 from informatics_gateway.websocket_watchers import WebSocketChannel
 from profiles.faults import Fault
 from task_manager.dispatch.model import LeaseLimits, WorkitemTemplate
+from task_manager.doorkeeping import GuardedMessages, GuardedWorklist
 from task_manager.errors import ConfigurationError
 from task_manager.scheduling import AppOffer
 from task_manager.service import Service, ServiceSettings
 from task_manager.store.database import Database
 from task_manager.store.journal import going_down
 from task_manager.store.listening import ReportListener
-from task_manager.store.objects import FileObjectStore
 from task_manager.worker import Worker
 
 _LOG = logging.getLogger(__name__)
@@ -126,9 +128,9 @@ class Application:
             self._announced.unlink(missing_ok=True)  # of a process that was killed: nobody answers there
         endpoints: dict[str, object] = {"pid": os.getpid()}
         if self._roles != {Role.PERFORMER}:
-            service = self._make_service()
+            service, disk = self._make_service()
             if Role.GATEWAY in self._roles:
-                endpoints.update(self._open_doors(service))
+                endpoints.update(self._open_doors(service, disk))
             if Role.TASK_MANAGER in self._roles:
                 self._start_worker(service)
         if Role.PERFORMER in self._roles:
@@ -149,7 +151,7 @@ class Application:
                 message = f"another process is its {role.value}; stop that or choose another --data"
                 raise ConfigurationError(Fault(str(self._data), message)) from None
 
-    def _make_service(self) -> Service:
+    def _make_service(self) -> tuple[Service, Disk]:
         settings = self._settings
         manifests = catalog()
         apps = {
@@ -167,16 +169,16 @@ class Application:
         database = Database(database_url(settings, self._data))
         self._closing.callback(database.close)
         database.migrate()
-        objects = FileObjectStore(self._data / "store")
+        disk = Disk(settings, self._data, database, clock=utc_now)
         service = Service(
             database,
-            objects,
+            disk.objects,
             rules,
             apps,
             ServiceSettings(
                 quiet_period=timedelta(seconds=settings.study.quiet_period_s),
                 destinations=tuple(destination.name for destination in settings.destinations),
-                event_sinks=tuple(sink.name for sink in settings.events),
+                event_sinks=event_sink_names(settings),
                 dispatch=dispatch_settings(
                     settings, {name: _limits(one, settings) for name, one in manifests.items()}
                 ),
@@ -192,12 +194,15 @@ class Application:
             new_uid=lambda: f"2.25.{uuid.uuid4().int}",
         )
         if Role.GATEWAY in self._roles:
-            objects.sweep_incoming(service.is_recorded)
-        return service
+            disk.objects.sweep_incoming(service.is_recorded)
+        disk.start(self._roles)
+        self._closing.callback(disk.stop)
+        return service, disk
 
-    def _open_doors(self, service: Service) -> Mapping[str, object]:
+    def _open_doors(self, service: Service, disk: Disk) -> Mapping[str, object]:
         gateway = self._settings.gateway
-        worklist = ups_rs.router(service.worklist, service.subscriptions, public_url=self._public_base())
+        workitems = GuardedWorklist(service.worklist, disk.room)
+        worklist = ups_rs.router(workitems, service.subscriptions, public_url=self._public_base())
         web = FastAPI(title="Airway", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
         answer_store_failures(web)
         let_pages_ask(web, gateway.http.cors_origins)
@@ -209,7 +214,7 @@ class Application:
             wado_rs.router(service.archive, public_url=self._public_base()),
             qido_rs.router(service.archive, public_url=self._public_base()),
             studies_options.router(public_url=self._public_base()),
-            api.router(service, lambda: self._ready),
+            api.router(service, lambda: self._ready, disk.report),
         ):
             web.include_router(routes)
         doors = (
@@ -221,6 +226,8 @@ class Application:
         http = self._http
         http.start()
         self._closing.callback(http.stop)
+        spool = CommitmentSpool(self._data / COMMITMENTS)
+        spool.sweep()
         dimse = DimseServer(
             service.intake,
             ae_title=gateway.dicom.ae_title,
@@ -231,20 +238,22 @@ class Application:
             max_associations=gateway.dicom.most_associations,
             network_timeout_s=gateway.dicom.silence_s,
             tls=door_tls(gateway.dicom),
-            worklist=service.worklist,
+            worklist=workitems,
             subscriptions=service.subscriptions,
             availability=service.availability,
+            performed_steps=service.performed_steps,
             commitment=CommitmentProvider(
                 service.archive,
-                CommitmentSpool(self._data / "commitments"),
+                spool,
                 peer_addresses(self._settings),
                 clock=utc_now,
             ),
+            is_congested=lambda: self._settings.disk.reject_associations and not disk.room.takes_images(),
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
         hl7 = Hl7Server(
-            service.intake,
+            GuardedMessages(service.intake, disk.room),
             gateway.hl7.host,
             gateway.hl7.port,
             reading_of(gateway.hl7, self._settings.time_zone),
@@ -279,8 +288,13 @@ class Application:
         self._closing.callback(listener.stop)
 
     def _start_worker(self, service: Service) -> None:
-        deliverers = make_deliverers(self._settings, utc_now)
-        sinks = make_sinks(self._settings, self._data, utc_now)
+        surroundings = Surroundings(
+            data=self._data,
+            archive=service.archive,
+            http_address=lambda: self._dicomweb_base().removesuffix("/dicom-web"),
+        )
+        deliverers = make_deliverers(self._settings, utc_now, surroundings)
+        sinks = make_sinks(self._settings, self._data, utc_now, surroundings)
         clients = make_push_clients(self._settings)
         for client in clients.values():
             self._closing.callback(client.close)

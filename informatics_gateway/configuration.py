@@ -22,7 +22,7 @@ from task_manager.rules.model import RuleSet
 from task_manager.rules.nodes import Entry, FaultList, read_document
 from task_manager.rules.parse import load_rules
 
-_UNION_MEMBERS = ("dicom", "dicomweb", "fhir", "file", "tls", "udp")
+_UNION_MEMBERS = ("dicom", "dicomweb", "fhir", "hl7", "folder", "webhook", "file", "tls", "udp")
 
 
 def load_settings(config: Path | None) -> Settings:
@@ -66,7 +66,8 @@ def configured_rules(settings: Settings, config: Path | None, apps: Collection[s
     folder = rules_folder(settings, config)
     if settings.rules is not None and not folder.is_dir():
         raise ConfigurationError(Fault(f"{config} rules", "no such folder"))
-    return load_rules(folder, apps=apps, destinations=destinations)
+    archives = [archive.name for archive in settings.fetch.archives]
+    return load_rules(folder, apps=apps, destinations=destinations, archives=archives)
 
 
 def rules_folder(settings: Settings, config: Path | None) -> Path:

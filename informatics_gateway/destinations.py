@@ -10,47 +10,77 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from informatics_gateway.destination_settings import (
+    DicomDestination,
+    DicomWebDestination,
+    FhirDestination,
+)
 from informatics_gateway.dicomweb.client import DicomWebDeliverer
 from informatics_gateway.dimse.requestor import DicomAddress
 from informatics_gateway.dimse.store_scu import DicomDeliverer
 from informatics_gateway.events.syslog_sender import EventReporter, FileSink, SyslogSink
 from informatics_gateway.events.transports import TlsTransport, UdpTransport
 from informatics_gateway.fhir.client import FhirDeliverer, FhirEndpoint
+from informatics_gateway.result_destinations import (
+    NOWHERE,
+    Surroundings,
+    folder_deliverer,
+    hl7_deliverer,
+    own_events,
+    webhook_deliverer,
+    webhook_sink_name,
+)
+from informatics_gateway.result_settings import FolderDestination, Hl7Destination, WebhookDestination
 from informatics_gateway.settings import (
-    DicomDestination,
-    DicomWebDestination,
-    FhirDestination,
+    Destination,
     FileEvents,
     Settings,
     TlsEvents,
     UdpEvents,
 )
 from profiles.fhir.identifiers import FhirIdentity
+from profiles.sole.events import EventType
 from task_manager.ports import Deliverer, EventSink
 
 Clock = Callable[[], datetime]
 
 
-def make_deliverers(settings: Settings, clock: Clock) -> Mapping[str, Deliverer]:
+def make_deliverers(
+    settings: Settings, clock: Clock, surroundings: Surroundings = NOWHERE
+) -> Mapping[str, Deliverer]:
     """One deliverer per destination, by name.
 
     Raises
     ------
     ConfigurationError
-        If an address is not safe to use or a certificate cannot be read.
+        If an address or folder is not safe to use, or a certificate or key cannot be read.
     """
     return {
-        destination.name: _deliverer(destination, settings, clock) for destination in settings.destinations
+        destination.name: _deliverer(destination, settings, clock, surroundings)
+        for destination in settings.destinations
     }
 
 
-def make_sinks(settings: Settings, data: Path, clock: Clock) -> Mapping[str, EventSink]:
-    """One sink per event repository, by name.
+def event_sink_names(settings: Settings) -> tuple[str, ...]:
+    """Who is told of events: the repositories, and the webhooks that are told of more than results."""
+    webhooks = (webhook_sink_name(webhook) for webhook in _told_webhooks(settings))
+    return (*(sink.name for sink in settings.events), *webhooks)
+
+
+def told_own_events(settings: Settings) -> frozenset[EventType]:
+    """The events of our own that have to be recorded: a webhook is told of them."""
+    return own_events(_told_webhooks(settings))
+
+
+def make_sinks(
+    settings: Settings, data: Path, clock: Clock, surroundings: Surroundings = NOWHERE
+) -> Mapping[str, EventSink]:
+    """One sink for each of :func:`event_sink_names`.
 
     Raises
     ------
     ConfigurationError
-        If a certificate cannot be read.
+        If a certificate or key cannot be read.
     """
     reporter = EventReporter(
         source_id=settings.audit_source_id,
@@ -58,11 +88,22 @@ def make_sinks(settings: Settings, data: Path, clock: Clock) -> Mapping[str, Eve
         hostname=socket.getfqdn(),
         process_id=str(os.getpid()),
     )
-    return {sink.name: _sink(sink, data, reporter, clock) for sink in settings.events}
+    repositories: dict[str, EventSink] = {
+        sink.name: _sink(sink, data, reporter, clock) for sink in settings.events
+    }
+    webhooks = {
+        webhook_sink_name(webhook): webhook_deliverer(webhook, surroundings, clock)
+        for webhook in _told_webhooks(settings)
+    }
+    return repositories | webhooks
+
+
+def _told_webhooks(settings: Settings) -> list[WebhookDestination]:
+    return [one for one in settings.destinations if isinstance(one, WebhookDestination) and one.events]
 
 
 def _deliverer(
-    destination: DicomDestination | DicomWebDestination | FhirDestination, settings: Settings, clock: Clock
+    destination: Destination, settings: Settings, clock: Clock, surroundings: Surroundings
 ) -> Deliverer:
     match destination:
         case DicomDestination():
@@ -72,17 +113,32 @@ def _deliverer(
                     port=destination.port,
                     called_ae_title=destination.ae_title,
                     calling_ae_title=settings.gateway.dicom.ae_title,
-                )
+                ),
+                timeout_s=destination.timeout_s,
             )
         case DicomWebDestination():
-            return DicomWebDeliverer(destination.url, token_file=destination.token_file)
+            return DicomWebDeliverer(
+                destination.url,
+                token_file=destination.token_file,
+                ca_file=destination.ca_file,
+                timeout_s=destination.timeout_s,
+            )
         case FhirDestination():
             zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
             identity = FhirIdentity(**settings.fhir.model_dump(), time_zone=zone)
             endpoint = FhirEndpoint(
-                base_url=destination.url, token_file=destination.token_file, ca_file=destination.ca_file
+                base_url=destination.url,
+                timeout_s=destination.timeout_s,
+                token_file=destination.token_file,
+                ca_file=destination.ca_file,
             )
             return FhirDeliverer(endpoint, identity, clock=clock)
+        case Hl7Destination():
+            return hl7_deliverer(destination, settings.time_zone, clock)
+        case FolderDestination():
+            return folder_deliverer(destination, surroundings, clock)
+        case WebhookDestination():
+            return webhook_deliverer(destination, surroundings, clock)
 
 
 def _sink(

@@ -19,7 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 
 from informatics_gateway.dicomweb.event_channel import MOST_INCOMING_BYTES
-from task_manager.errors import StoreError, facts_of
+from task_manager.errors import NoRoomError, StoreError, facts_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _START_S = 30.0
 
 
 def answer_store_failures(app: FastAPI) -> None:
-    """503 for every request that fails because database or disk do, with a time to come back."""
+    """503 for every request that fails because database or disk do, 507 where there is no room."""
 
     @app.exception_handler(StoreError)
     def unavailable(request: Request, error: StoreError) -> Response:
@@ -36,8 +36,11 @@ def answer_store_failures(app: FastAPI) -> None:
         _LOG.error(
             "store failed", extra={"action": "http.store_failed", "reason": str(error), **facts_of(error)}
         )
-        text = "the store does not answer; try again later"
-        return Response(text, status_code=503, media_type="text/plain", headers={"Retry-After": "10"})
+        full = isinstance(error, NoRoomError)
+        text = "there is no room; try again later" if full else "the store does not answer; try again later"
+        return Response(
+            text, status_code=507 if full else 503, media_type="text/plain", headers={"Retry-After": "10"}
+        )
 
 
 def let_pages_ask(app: FastAPI, origins: Sequence[str]) -> None:

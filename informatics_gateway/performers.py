@@ -92,6 +92,11 @@ def retention_limits(settings: Settings) -> RetentionLimits:
         workitems=timedelta(hours=wanted.workitems_h),
         reports=timedelta(hours=wanted.reports_h),
         jobs=timedelta(hours=wanted.jobs_h),
+        messages=timedelta(days=wanted.messages_d),
+        histories=timedelta(days=wanted.histories_d),
+        prior_reports=timedelta(days=wanted.prior_reports_d),
+        explanations=timedelta(days=wanted.explanations_d),
+        events=timedelta(days=wanted.events_d),
     )
 
 

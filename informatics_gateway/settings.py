@@ -14,8 +14,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from informatics_gateway.destination_settings import (
+    DicomDestination,
+    DicomWebDestination,
+    FhirDestination,
+)
 from informatics_gateway.dicom_settings import DicomDoor
+from informatics_gateway.disk_settings import DiskSettings
+from informatics_gateway.fetch_settings import FetchSettings
 from informatics_gateway.hl7_settings import Hl7Door
+from informatics_gateway.result_settings import FolderDestination, Hl7Destination, WebhookDestination
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
 
@@ -160,6 +168,16 @@ class RetentionSettings(_Part):
     """Event reports for watchers that are away, hours."""
     jobs_h: Annotated[float, Field(ge=1, le=87_600)] = 720.0
     """Finished deliveries, hours."""
+    messages_d: Annotated[float, Field(ge=1, le=36_500)] = 90.0
+    """HL7 messages as they came, days; a repeated one is recognised as long."""
+    histories_d: Annotated[float, Field(ge=1, le=36_500)] = 1095.0
+    """What messages changed about orders and identities of patients, days."""
+    prior_reports_d: Annotated[float, Field(ge=1, le=36_500)] = 1095.0
+    """Reports of earlier examinations that a RIS sent, days."""
+    explanations_d: Annotated[float, Field(ge=1, le=36_500)] = 1825.0
+    """Why rules ran or did not, days."""
+    events_d: Annotated[float, Field(ge=1, le=36_500)] = 3650.0
+    """Operational events that are told, days."""
 
 
 class SubscriptionSettings(_Part):
@@ -245,50 +263,15 @@ class AppSettings(_Part):
     """Review its results before they are delivered."""
 
 
-class DicomDestination(_Part):
-    """Results by C-STORE."""
-
-    name: Name
-    """Name that rules use."""
-    kind: Literal["dicom"]
-    """Results by C-STORE."""
-    host: str
-    """Where it listens."""
-    port: Port
-    """Where it listens."""
-    ae_title: AeTitle
-    """Called AE title."""
-
-
-class DicomWebDestination(_Part):
-    """Results by STOW-RS; `url` is the DICOMweb base."""
-
-    name: Name
-    """Name that rules use."""
-    kind: Literal["dicomweb"]
-    """Results by STOW-RS."""
-    url: str
-    """DICOMweb base."""
-    token_file: Path | None = None
-    """File with a bearer token; https only."""
-
-
-class FhirDestination(_Part):
-    """Results as a FHIR R4 transaction; `url` is the FHIR base."""
-
-    name: Name
-    """Name that rules use."""
-    kind: Literal["fhir"]
-    """Results as FHIR."""
-    url: str
-    """FHIR base."""
-    token_file: Path | None = None
-    """File with a bearer token; https only."""
-    ca_file: Path | None = None
-    """Certificates to trust instead of the system's."""
-
-
-Destination = Annotated[DicomDestination | DicomWebDestination | FhirDestination, Field(discriminator="kind")]
+Destination = Annotated[
+    DicomDestination
+    | DicomWebDestination
+    | FhirDestination
+    | Hl7Destination
+    | FolderDestination
+    | WebhookDestination,
+    Field(discriminator="kind"),
+]
 
 
 class FileEvents(_Part):
@@ -380,10 +363,14 @@ class Settings(_Part):
     """Where state is kept."""
     gateway: GatewaySettings = GatewaySettings()
     """The doors."""
+    disk: DiskSettings = DiskSettings()
+    """How full the disk may get."""
     study: StudySettings = StudySettings()
     """When a study is complete."""
     manager: ManagerSettings = ManagerSettings()
     """The worklist."""
+    fetch: FetchSettings = FetchSettings()
+    """Studies from archives."""
     apps: dict[Name, AppSettings] = {}
     """App to what this site sets for it."""
     performer: PerformerSettings = PerformerSettings()

@@ -103,6 +103,7 @@ STATUSES: Mapping[R, WireStatus] = {
     R.MISSING_VALUE: WireStatus(dimse=0x0121, http=400, hl7=("AE", "101")),
     R.NO_SUCH_INSTANCE: WireStatus(dimse=0xC307, http=404, hl7=("AE", "204"), text_by_operation=_UNCLAIMED),
     R.OUT_OF_RESOURCES: WireStatus(dimse=0xA700, http=503, hl7=("AE", "207")),
+    R.NO_ROOM: WireStatus(dimse=0xA700, http=507, hl7=("AE", "207")),
     R.PROCESSING_FAILURE: WireStatus(dimse=0x0110, http=500, hl7=("AE", "207")),
     R.SOP_CLASS_MISMATCH: WireStatus(dimse=0xA900, http=409, hl7=("AE", "207")),
     R.NOT_STORABLE: WireStatus(dimse=0xC000, http=409, hl7=("AE", "207")),
@@ -143,6 +144,7 @@ STATUSES: Mapping[R, WireStatus] = {
     R.NOT_APPROPRIATE: WireStatus(dimse=0xC314, http=400, hl7=("AE", "207")),
     R.EVENTS_NOT_SUPPORTED: WireStatus(dimse=0xC315, http=403, hl7=("AE", "207")),
     R.NOT_AUTHORIZED: WireStatus(dimse=0x0124, http=403, hl7=("AE", "207")),
+    R.PRECONDITION_FAILED: WireStatus(dimse=0x0110, http=412, hl7=("AE", "207")),
     R.UNKNOWN_ORDER: WireStatus(dimse=0x0112, http=404, hl7=("AE", "204")),
     R.UNSUPPORTED_MESSAGE: WireStatus(dimse=0x0211, http=415, hl7=("AR", "200")),
 }
@@ -180,6 +182,7 @@ WARNINGS: Mapping[W, WireWarning] = {
     ),
     W.DUPLICATE: WireWarning(dimse=0x0000),
     W.KEPT_APART: WireWarning(dimse=0x0000),
+    W.RESTORED: WireWarning(dimse=0x0000),
 }
 
 

@@ -125,6 +125,10 @@ PRESENT = Code("52101004", "SCT", "Present")
 UNDETERMINED = Code("373068000", "SCT", "Undetermined")
 ENGLISH = Code("en", "RFC5646", "English")
 
+# What an HL7 v2 result refers to
+STUDY_INSTANCE_UID = Code("110180", "DCM", "Study Instance UID")
+ORIGINAL_SOURCE = Code("111040", "DCM", "Original Source")
+
 # Purposes of equipment and of series (CID 7005; SeriesDescriptionCodeSequence)
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 PROCESSING_ALGORITHM_PROVISIONAL = Code("Newcode1", "99IHE", "Processing Algorithm")
@@ -155,7 +159,6 @@ IMAGING_OPERATIONAL_EVENT = Code("SOLE", "IHE-RAD", "Imaging Operational Event")
 APPLICATION = Code("110150", "DCM", "Application")
 DESTINATION_ROLE = Code("110152", "DCM", "Destination Role ID")
 PATIENT = Code("121025", "DCM", "Patient")
-STUDY_INSTANCE_UID = Code("110180", "DCM", "Study Instance UID")
 ACCESSION_NUMBER = Code("121022", "DCM", "Accession Number")
 PLACER_NUMBER = Code("121020", "DCM", "Placer Number")
 WORKITEM_UID = Code("AW2001", "99AIRWAY", "Workitem UID")

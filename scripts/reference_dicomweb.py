@@ -16,10 +16,10 @@ from informatics_gateway.dicomweb.rendering import DEFAULT_QUALITY, MAX_VIEWPORT
 from informatics_gateway.dicomweb.stow_answer import KEPT_APART
 from informatics_gateway.dicomweb.stow_metadata import MAX_DATA_SETS, MAX_DEPTH, MAX_ELEMENTS
 from informatics_gateway.dicomweb.stow_parts import MAX_METADATA_BYTES
-from informatics_gateway.dicomweb.transcoding import can_decode
 from informatics_gateway.dicomweb.ups_resources import ELSEWHERE
 from informatics_gateway.dicomweb.wado_frames import MAX_FRAME_LIST, MEDIA_TYPES
 from informatics_gateway.dicomweb.wado_rendered import THUMBNAIL
+from informatics_gateway.pixels.transcoding import can_decode
 from informatics_gateway.statuses import STATUSES
 from profiles.dicom_json import tag_key
 from task_manager.outcome import RefusalCode

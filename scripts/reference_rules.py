@@ -9,7 +9,7 @@ from pathlib import Path
 
 from task_manager.rules.attributes import ORDER_FIELDS
 from task_manager.rules.conditions import COMBINATIONS, OPERATORS
-from task_manager.rules.facts import IMAGE_FACTS, LEARNED_FACTS, SOURCE_FACTS, Fact
+from task_manager.rules.facts import IMAGE_FACTS, LEARNED_FACTS, SOURCE_FACTS, TRIGGER_FACTS, Fact
 from task_manager.rules.parse import KEYS
 from task_manager.rules.windows import DAYS
 
@@ -29,6 +29,10 @@ _ATTRIBUTES = """A keyword (`Modality`), a tag (`(0008,0060)`), a path such as
 `ProcedureCodeSequence[0].CodeMeaning`, without an index any item, or `{tag: "(gggg,xxee)", creator: ...}`
 for a private one. Counted: `NumberOfStudyRelatedSeries`, `NumberOfStudyRelatedInstances`,
 `NumberOfSeriesRelatedInstances`, `ModalitiesInStudy`, `SOPClassesInStudy`.
+"""
+_ASKERS = """Of the study, not of a series. What asked for it has several values where several did; a request
+that was canceled is none of them. Where no order was placed, `order.` names what a request says of patient,
+procedure, priority and reason. See [What starts work](../guide/triggers.md).
 """
 _TITLES = {
     "file": "A file",
@@ -76,6 +80,9 @@ def page() -> str:
         ),
         "## Who sent it\n",
         _facts(SOURCE_FACTS),
+        "## Who asked for it\n",
+        _ASKERS,
+        _facts(TRIGGER_FACTS),
         "## Computed over all images of a series\n",
         "Patient coordinates. Read only of series that meet the other conditions.\n",
         _facts(IMAGE_FACTS),

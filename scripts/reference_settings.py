@@ -28,7 +28,8 @@ system on this machine.
 def page() -> str:
     """The whole page."""
     parts = [_HEAD]
-    parts.extend(_section(model, key) for model, key in _models(settings.Settings, ""))
+    found = dict.fromkeys(_models(settings.Settings, ""))  # what all kinds have is told once
+    parts.extend(_section(model, key) for model, key in found)
     return "\n".join(parts)
 
 
@@ -47,7 +48,10 @@ def _inner_models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _section(model: type[BaseModel], key: str) -> str:
-    notes = _notes(sys.modules[model.__module__], model.__name__)
+    notes: dict[str, str] = {}
+    for one in reversed(model.__mro__[:-1]):
+        if one is not BaseModel and issubclass(one, BaseModel):
+            notes.update(_notes(sys.modules[one.__module__], one.__name__))
     kinds = [field for name, field in model.model_fields.items() if name == "kind"]
     kind = f" (kind `{get_args(kinds[0].annotation)[0]}`)" if kinds else ""
     lines = [f"## {f'`{key}`' if key else 'Top level'}{kind}", "", inspect.getdoc(model) or "", ""]

@@ -13,7 +13,14 @@ from profiles.faults import Fault
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.dispatch.replacement import Replacement
-from task_manager.outbox import REVIEW_LANE, delivery_lane, event_lane, push_lane
+from task_manager.outbox import (
+    PRIORS_LANE,
+    REVIEW_LANE,
+    delivery_lane,
+    event_lane,
+    fetch_lane,
+    push_lane,
+)
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import attention, subtasks
 from task_manager.store.attention import HeldJob, WaitingWorkitem
@@ -136,7 +143,10 @@ class Attention:
 
 
 def configured_lanes(
-    destinations: Iterable[str], event_sinks: Iterable[str], push_performers: Iterable[str]
+    destinations: Iterable[str],
+    event_sinks: Iterable[str],
+    push_performers: Iterable[str],
+    archives: Iterable[str] = (),
 ) -> frozenset[str]:
     """Every lane that somebody works on, from the names in the configuration."""
     return frozenset(
@@ -145,6 +155,8 @@ def configured_lanes(
             *(delivery_lane(name) for name in destinations),
             *(event_lane(name) for name in event_sinks),
             *(push_lane(name) for name in push_performers),
+            PRIORS_LANE,
+            *(fetch_lane(name) for name in archives),
         )
     )
 
@@ -152,7 +164,13 @@ def configured_lanes(
 def without_worker(lane: str) -> str:
     """Why nobody works on a lane."""
     kind, _, name = lane.partition("/")
-    what = {"deliver": "destination", "events": "event repository", "push": "push performer"}.get(kind, kind)
+    kinds = {
+        "deliver": "destination",
+        "events": "event repository",
+        "push": "push performer",
+        "fetch": "archive",
+    }
+    what = kinds.get(kind, kind)
     return f"no {what} named {name} is in the configuration"
 
 

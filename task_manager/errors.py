@@ -11,7 +11,8 @@
     │   └── NoRoomError        there is no room for it: the same may go well when there is
     └── DeliveryError          a destination did not take a result
         ├── RetryableDeliveryError  later may work: connection refused, out of resources, 5xx
-        └── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
+        ├── FinalDeliveryError      will not work again unchanged: refused SOP class, 4xx
+        └── StoppedDeliveryError    this process ends, or somebody else does it; nothing was wrong
 
 A peer asking the impossible is no exception but a :class:`task_manager.outcome.Refused`.
 """
@@ -60,15 +61,25 @@ class DeliveryError(AirwayError):
 
 
 class RetryableDeliveryError(DeliveryError):
-    """The destination may take it later; not before `retry_after`, if it said so."""
+    """The destination may take it later; not before `retry_after`, if it said so.
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+    `unreachable` tells that it did not answer at all: no connection, no association, no answer in time.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: timedelta | None = None, unreachable: bool = False
+    ) -> None:
         self.retry_after = retry_after
+        self.unreachable = unreachable
         super().__init__(message)
 
 
 class FinalDeliveryError(DeliveryError):
     """The destination will never take it unchanged; a person must decide."""
+
+
+class StoppedDeliveryError(DeliveryError):
+    """A delivery was broken off before its end and is done again from its beginning."""
 
 
 def facts_of(error: BaseException) -> dict[str, object]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from profiles import dicom_json
@@ -19,14 +19,17 @@ from task_manager.actor import Actor
 from task_manager.errors import ConflictError, StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
-from task_manager.store import arriving, studies
+from task_manager.returning import finishes_work, take_back
+from task_manager.store import arriving, fetches, studies
 from task_manager.store.arriving import Recorded
 from task_manager.store.database import Connection, Database
 from task_manager.store.gathering import Gathering
+from task_manager.store.held import was_removed
 from task_manager.study.assembly import after_instance
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import header_from_start, read_header
-from task_manager.study.model import Instance, InstanceHeader, Study
+from task_manager.study.model import Instance, InstanceHeader, Study, StudyState
+from task_manager.study.sources import Policies
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 3
@@ -60,8 +63,8 @@ class StoringIntake:
 
     Parameters
     ----------
-    quiet_period
-        How long no image must arrive before a study counts as complete.
+    policies
+        When to look whether a study is complete, by where its images come from.
     clock
         Gives aware UTC time.
     wake
@@ -73,13 +76,13 @@ class StoringIntake:
         database: Database,
         objects: ObjectStore,
         *,
-        quiet_period: timedelta,
+        policies: Policies,
         clock: Callable[[], datetime],
         wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._objects = objects
-        self._quiet_period = quiet_period
+        self._policies = policies
         self._clock = clock
         self._wake = wake
         self._records: Gathering[_Arrived, Accepted | _Compare] = Gathering(self._record)
@@ -114,6 +117,9 @@ class StoringIntake:
         if faults:
             staged.discard()
             return Refused(RefusalCode.SOP_CLASS_MISMATCH, faults)
+        if staged.on_reserve and not finishes_work(self._database, header.study_instance_uid):
+            staged.discard()
+            return Refused(RefusalCode.NO_ROOM, (Fault("", "there is no room for new images"),))
         size = staged.size
         path = self._objects.commit(
             staged, study_instance_uid=header.study_instance_uid, sop_instance_uid=header.sop_instance_uid
@@ -131,7 +137,7 @@ class StoringIntake:
         return accepted
 
     def _remove(self, path: str, staged: StagedObject) -> None:
-        self._objects.absolute(path).unlink(missing_ok=True)
+        self._objects.remove(path)
         staged.settle()
 
     def _is_unrecorded(self, sop_instance_uid: str, path: str, error: StoreError) -> bool:
@@ -157,7 +163,12 @@ class StoringIntake:
                 return answer
             copies = answer.copies
             # an object that was lost may have left its name to this one
-            others = [copy for copy in copies if copy[1] != path]
+            others = [copy for copy in copies if copy[1] != path and not was_removed(copy[1])]
+            removed = [number for number, kept in copies if was_removed(kept)]
+            if removed and take_back(
+                self._database, self._objects, uid, removed, path=path, size=size, now=self._clock()
+            ):
+                return Accepted(uid=uid, warnings=(WarningCode.RESTORED,))
             if self._is_among(others, self._objects.absolute(path)):
                 return Accepted(uid=uid, warnings=(WarningCode.DUPLICATE,))
         raise _UnrecordedError("instance could not be recorded: others keep recording the same UID")
@@ -191,8 +202,8 @@ class StoringIntake:
             with self._database.write() as connection:
                 answers, firsts = self._add(connection, arrived, now)
                 # by UID: two processes with the same studies wait for each other in the same order
-                for _, headers in sorted(firsts.items()):
-                    changed |= self._assemble(connection, headers, now)
+                for _, new in sorted(firsts.items()):
+                    changed |= self._assemble(connection, new, now)
                 before_commit = False
         except ConflictError:
             raise
@@ -207,11 +218,11 @@ class StoringIntake:
 
     def _add(
         self, connection: Connection, arrived: Sequence[_Arrived], now: datetime
-    ) -> tuple[list[Accepted | _Compare], dict[str, list[InstanceHeader]]]:
-        """Add instances and series; answers, and by study the headers of UIDs that were not known."""
+    ) -> tuple[list[Accepted | _Compare], dict[str, list[_Arrived]]]:
+        """Add instances and series; answers, and by study those of UIDs that were not known."""
         answers: list[Accepted | _Compare] = []
         recorded: list[Recorded] = []
-        firsts: dict[str, list[InstanceHeader]] = {}
+        firsts: dict[str, list[_Arrived]] = {}
         taken: set[str] = set()
         for one in arrived:
             uid = one.header.sop_instance_uid
@@ -226,30 +237,48 @@ class StoringIntake:
                 answers.append(Accepted(uid=uid, warnings=(WarningCode.KEPT_APART,)))
             else:
                 answers.append(Accepted(uid=uid))
-                firsts.setdefault(one.header.study_instance_uid, []).append(one.header)
+                firsts.setdefault(one.header.study_instance_uid, []).append(one)
         arriving.add_instances(connection, recorded)
-        arriving.add_series(connection, [header for headers in firsts.values() for header in headers])
+        arriving.add_series(connection, [one.header for new in firsts.values() for one in new])
         return answers, firsts
 
-    def _assemble(self, connection: Connection, headers: Sequence[InstanceHeader], now: datetime) -> bool:
+    def _assemble(self, connection: Connection, new: Sequence[_Arrived], now: datetime) -> bool:
         """What new instances do to their study; whether it has a deadline that it had not before."""
-        first, rest = headers[0], headers
-        known = studies.locked_study(connection, first.study_instance_uid)
+        first, rest = new[0], new
+        known = studies.locked_study(connection, first.header.study_instance_uid)
+        if self._is_only_kept(connection, known, first, now):
+            return False
         begun = None
         if known is None:
-            begun = after_instance(None, first, now=now, quiet_period=self._quiet_period)
+            begun = after_instance(None, first.header, now=now, pause=self._policies.pause(first.source))
             if begun is None or not studies.add_study(connection, begun, **_numbers(begun)):
-                known = studies.locked_study(connection, first.study_instance_uid)
+                known = studies.locked_study(connection, first.header.study_instance_uid)
             else:
-                rest = headers[1:]
+                rest = new[1:]
         study, changed = known or begun, False
-        for header in rest:
-            after = after_instance(study, header, now=now, quiet_period=self._quiet_period)
+        for one in rest:
+            after = after_instance(study, one.header, now=now, pause=self._policies.pause(one.source))
             if after is not None:
                 study, changed = after, True
         if study is not None and changed:
             studies.put_study(connection, study, **_numbers(study))
         return known is None or known.deadline_at is None
+
+    def _is_only_kept(
+        self, connection: Connection, known: Study | None, first: _Arrived, now: datetime
+    ) -> bool:
+        """Whether new instances come by a fetch, and so neither begin nor reopen anything themselves."""
+        if known is not None and known.state is StudyState.RECEIVING:
+            return False
+        is_kept = known is not None and known.state is StudyState.KEPT
+        if not fetches.is_awaited(connection, first.header.study_instance_uid, now, is_kept=is_kept):
+            return False
+        if known is None:
+            begun = after_instance(None, first.header, now=now, pause=self._policies.pause(first.source))
+            if begun is not None:
+                kept = replace(begun, state=StudyState.KEPT, deadline_at=None, receiving_since=None)
+                studies.add_study(connection, kept, **_numbers(kept))
+        return True
 
 
 def _log(answers: Sequence[Accepted | _Compare]) -> None:

@@ -8,7 +8,7 @@ Implements :class:`task_manager.ports.InstanceIntake`, :class:`task_manager.port
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from profiles.order import MessageKey, Order
 from profiles.patient import IdentityChange, PriorReport
@@ -18,6 +18,7 @@ from task_manager.message_intake import MessageIntake
 from task_manager.outcome import Accepted, Refused
 from task_manager.ports import ObjectStore, StagedObject
 from task_manager.store.database import Database
+from task_manager.study.sources import Policies
 from task_manager.worklist import StoredWorklist
 
 
@@ -26,8 +27,8 @@ class Intake:
 
     Parameters
     ----------
-    quiet_period
-        How long no image must arrive before a study counts as complete.
+    policies
+        When to look whether a study is complete, by where its images come from.
     clock
         Gives aware UTC time.
     wake
@@ -40,11 +41,11 @@ class Intake:
         objects: ObjectStore,
         worklist: StoredWorklist,
         *,
-        quiet_period: timedelta,
+        policies: Policies,
         clock: Callable[[], datetime],
         wake: Callable[[], None],
     ) -> None:
-        self._instances = StoringIntake(database, objects, quiet_period=quiet_period, clock=clock, wake=wake)
+        self._instances = StoringIntake(database, objects, policies=policies, clock=clock, wake=wake)
         self._messages = MessageIntake(database, worklist, clock=clock, wake=wake)
 
     def stage(self) -> StagedObject:

@@ -18,7 +18,7 @@ from task_manager.errors import ConflictError, StoreError
 from task_manager.identity_changes import apply_identity
 from task_manager.order_changes import apply_order, needs_known_order
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
-from task_manager.store import identities, orders, prior_reports
+from task_manager.store import identities, orders, prior_reports, requests
 from task_manager.store.database import Database
 from task_manager.transaction import WorklistTransaction
 from task_manager.worklist import StoredWorklist
@@ -79,6 +79,14 @@ class MessageIntake:
                 if known is not None and number and placed.get(known, number) != number:
                     known = None  # two examinations under one order number: neither takes the other's place
                 used = apply_order(work, order, known, message=key, actor=actor)
+                if used:
+                    requests.note_order(
+                        work.connection,
+                        key=used,
+                        source=key.sending_application or actor.name,
+                        requester=order.requesting_physician_name,
+                        now=work.now,
+                    )
                 if used and number:
                     placed[used] = number
             return None

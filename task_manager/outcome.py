@@ -22,7 +22,8 @@ class RefusalCode(StrEnum):
     MISSING_ATTRIBUTE = "missing-attribute"  # 0120
     MISSING_VALUE = "missing-value"  # 0121, present without the value it needs
     NO_SUCH_INSTANCE = "no-such-instance"  # C307
-    OUT_OF_RESOURCES = "out-of-resources"  # A700
+    OUT_OF_RESOURCES = "out-of-resources"  # A700, the store does not answer
+    NO_ROOM = "no-room"  # A700, 507: the disk is full, or about to be
     PROCESSING_FAILURE = "processing-failure"  # 0110, our own fault
     # Storage
     SOP_CLASS_MISMATCH = "sop-class-mismatch"  # A900
@@ -46,6 +47,7 @@ class RefusalCode(StrEnum):
     NOT_APPROPRIATE = "not-appropriate"  # C314, the action is not for this instance
     EVENTS_NOT_SUPPORTED = "events-not-supported"  # C315
     NOT_AUTHORIZED = "not-authorized"  # 0124
+    PRECONDITION_FAILED = "precondition-failed"  # HTTP 412: what is there is not what the request is about
     # Orders
     UNKNOWN_ORDER = "unknown-order"  # ERR 204
     UNSUPPORTED_MESSAGE = "unsupported-message"  # ERR 200, 201, 203
@@ -61,6 +63,7 @@ class WarningCode(StrEnum):
     ATTRIBUTES_IGNORED = "attributes-ignored"  # 0001
     DUPLICATE = "duplicate"  # the same thing was received before; nothing changed
     KEPT_APART = "kept-apart"  # same UID, other bytes: kept beside the first
+    RESTORED = "restored"  # a policy had removed it: it is held again, and nothing else changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ object store; the worker calls deliverers. All are synchronous: HTTP handlers ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -288,18 +288,37 @@ class Receipt:
     sent_at: datetime
 
 
-class Deliverer(Protocol):
-    """One destination: C-STORE, STOW-RS or FHIR."""
+Turn = Callable[[], None]
+"""Waits until the destination may be sent the next instance or message; raises if it is to stop instead."""
 
-    def deliver(self, shipment: Shipment) -> Receipt:
-        """Send everything; sending twice is harmless.
+
+def at_once() -> None:
+    """The turn of a destination without a rate limit."""
+
+
+class Deliverer(Protocol):
+    """One destination of one kind: C-STORE, STOW-RS, FHIR, HL7, a folder, a webhook.
+
+    It sends and sorts the answer; filter, order, rate, tries, circuit breaker and dead letters are the
+    business of who calls it (``task_manager/delivery``). Called by several threads at once where the
+    destination is configured with `parallel` above one.
+    """
+
+    def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
+        """Send everything in the order of the shipment; sending twice is harmless.
+
+        Parameters
+        ----------
+        turn
+            To be called before each instance or message. What it raises is passed on untouched.
 
         Raises
         ------
         RetryableDeliveryError
-            If later may work.
+            If later may work. `retry_after` is what the destination asked for; `unreachable` tells that
+            nobody answered, which opens the circuit breaker in time.
         FinalDeliveryError
-            If it will not work unchanged.
+            If it will not work unchanged: the job becomes a dead letter for a person.
         """
 
 

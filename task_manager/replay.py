@@ -13,10 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from profiles import dicom_json
+from profiles.request import IMAGES_CAME, most_urgent
 from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import ConditionOutcome, RuleExplanation, RuleVerdict, from_json
 from task_manager.rules.model import RuleSet, Verdict
-from task_manager.store import identities, orders, studies
+from task_manager.store import identities, orders, requests, studies
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
 
@@ -73,14 +74,21 @@ def _replay(
     revision = kept[-1][0]
     before = [from_json(content) for number, _, content, _ in kept if number == revision]
     study = identities.identified(connection, known)
+    number = dicom_json.text(study.attributes, "AccessionNumber")
+    patient = dicom_json.text(study.attributes, "PatientID")
     joined = orders.order_of_study(
-        connection,
-        study_instance_uid=study_instance_uid,
-        accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
-        patient_id=dicom_json.text(study.attributes, "PatientID"),
+        connection, study_instance_uid=study_instance_uid, accession_number=number, patient_id=patient
+    )
+    triggers = requests.triggers_of_study(
+        connection, study_instance_uid=study_instance_uid, accession_number=number, patient_id=patient
     )
     acquisition = StoredAcquisition(connection, study_instance_uid, object_path)
-    after = evaluator.explain(study, joined[1] if joined else None, acquisition)
+    after = evaluator.explain(
+        study,
+        most_urgent(joined[1] if joined else None, triggers),
+        acquisition,
+        triggers=(IMAGES_CAME, *triggers),
+    )
     return StudyReplay(
         study_instance_uid=study_instance_uid,
         received_at=study.first_received_at,

@@ -6,38 +6,31 @@ UIDs of workitems are derived from study, revision and rule, so a repeated trans
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from profiles import dicom_json
-from profiles.codes import Code
-from profiles.order import Order, order_digest
+from profiles.order import Order
+from profiles.request import IMAGES_CAME, Trigger, most_urgent
 from profiles.sole.events import EventType, OperationalEvent
-from profiles.uids import derived_uid
-from profiles.ups.states import ProcedureStepState
-from task_manager.actor import WORKER
-from task_manager.dispatch.model import WorkitemTemplate
+from task_manager.completion import Completion, Judgement
 from task_manager.errors import StoreError, facts_of
-from task_manager.outcome import Refused
-from task_manager.rules.evaluate import Evaluator, effective_priority
+from task_manager.rule_work import AppOffer, RuleWork
+from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import RuleExplanation, RuleVerdict, from_json, to_json
-from task_manager.rules.model import Rule, RuleSet
-from task_manager.store import identities, jobs, orders, reviews, studies, workitems
+from task_manager.rules.model import RuleSet
+from task_manager.store import identities, jobs, orders, requests, reviews, studies
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
-from task_manager.store.records import Dispatch, Origin
 from task_manager.store.reviews import Review
-from task_manager.study.assembly import is_complete, patient_ids
-from task_manager.study.model import Evidence, Instance, Study, StudyState
-from task_manager.transaction import WorklistTransaction
-from task_manager.workitem.aiw_i import InferenceRequest, inference_workitem
-from task_manager.workitem.commands import RequestCancel
-from task_manager.workitem.model import Workitem
+from task_manager.study.assembly import is_due, patient_ids
+from task_manager.study.model import Study, StudyState
 from task_manager.worklist import StoredWorklist
+
+__all__ = ["AppOffer", "Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 _AFTER_FAILURE = timedelta(minutes=5)
@@ -45,38 +38,13 @@ _NO_LONGER = "the rule does not match the study any more"
 _WAITS = "a person has to choose among more candidates"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppOffer:
-    """What the task manager knows of an app: enough to ask for it.
-
-    Attributes
-    ----------
-    name, version, label
-        Name rules use, version, and text for a pick list.
-    code
-        Scheduled Workitem Code performers look for.
-    station_ae
-        AE title of the performer it is assigned to; empty leaves it open to all.
-    parameters
-        Defaults; a rule's parameters go over them.
-    template
-        What its workitems say beside.
-    """
-
-    name: str
-    version: str
-    label: str
-    code: Code
-    station_ae: str = ""
-    parameters: Mapping[str, str]
-    template: WorkitemTemplate = field(default_factory=WorkitemTemplate)
-
-
 class Scheduler:
     """Turns studies whose deadline passed into explanations and workitems.
 
     Parameters
     ----------
+    completion
+        Tells when studies are complete.
     base_url
         Where performers reach our DICOMweb door, such as ``http://127.0.0.1:8080/dicom-web``.
     object_path
@@ -90,6 +58,7 @@ class Scheduler:
         rules: RuleSet,
         apps: Mapping[str, AppOffer],
         *,
+        completion: Completion,
         destinations: Sequence[str],
         sinks: Sequence[str],
         base_url: Callable[[], str],
@@ -100,12 +69,16 @@ class Scheduler:
         self._worklist = worklist
         self._rules = rules
         self._evaluator = Evaluator(rules)
-        self._apps = apps
-        self._destinations = tuple(destinations)
         self._sinks = tuple(sinks)
-        self._base_url = base_url
+        self._work = RuleWork(apps, destinations, base_url)
+        self._completion = completion
         self._object_path = object_path
         self._clock = clock
+
+    @property
+    def looks_at_triggers(self) -> bool:
+        """Whether any rule asks who asked for a study."""
+        return self._evaluator.looks_at_triggers
 
     def complete_due_studies(self) -> int:
         """Complete every study whose deadline has passed; how many there were.
@@ -131,9 +104,14 @@ class Scheduler:
                 with self._database.write() as connection:
                     reviews.hold_review(connection, review, why=f"unexpected {type(error).__name__}")
         completed = 0
+        waiting: dict[str, tuple[datetime, Judgement]] = {}
         for uid in due:
             try:
-                completed += self._complete(uid)
+                looked = self._look(uid)
+                if looked is not None and looked.judgement.runs:
+                    completed += self._complete(uid, looked)
+                elif looked is not None and looked.study.deadline_at is not None:
+                    waiting[uid] = (looked.study.deadline_at, looked.judgement)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - the edge of one study: the others must go on
@@ -147,6 +125,9 @@ class Scheduler:
                 _LOG.error("study could not be completed", extra=extra)
                 with self._database.write() as connection:
                     studies.postpone_study(connection, uid, again)
+        if waiting:
+            with self._database.write() as connection:
+                self._completion.keep_waiting(connection, waiting, self._clock())
         return completed
 
     def next_deadline(self) -> datetime | None:
@@ -154,61 +135,101 @@ class Scheduler:
         with self._database.read() as connection:
             return studies.next_deadline(connection)
 
-    def _complete(self, study_instance_uid: str) -> bool:
+    def _look(self, study_instance_uid: str) -> _Looked | None:
+        """Judge a study before any transaction: reading all headers must not keep doors from writing."""
         now = self._clock()
-        looked = self._look_ahead(study_instance_uid) if self._evaluator.is_costly else None
+        with self._database.read() as connection:
+            known = studies.whole_study(connection, study_instance_uid)
+            if known is None or not is_due(known, now):
+                return None
+            study = identities.identified(connection, known)
+            _, order, triggers = self._order_of(connection, study)
+            explain = self._explaining(connection, study, order, triggers)
+            judgement = self._completion.judge(connection, study, order, explain, now)
+            asked = self._evaluator.is_costly and judgement.runs
+            explanations = explain() if asked else explain.kept
+        return _Looked(
+            study=study, order=order, triggers=triggers, explanations=explanations, judgement=judgement
+        )
+
+    def _explaining(
+        self, connection: Connection, study: Study, order: Order | None, triggers: tuple[Trigger, ...]
+    ) -> _Explaining:
+        acquisition = StoredAcquisition(connection, study.study_instance_uid, self._object_path)
+        return _Explaining(lambda: self._evaluator.explain(study, order, acquisition, triggers=triggers))
+
+    def _complete(self, study_instance_uid: str, looked: _Looked) -> bool:
+        """Let rules run, if they still may now that the study is locked; whether it is complete."""
+        now = self._clock()
         with self._database.write() as connection:
             known = studies.locked_study(connection, study_instance_uid)
-            evidence = is_complete(known, now) if known else None
-            if known is None or evidence is None:
+            if known is None or known.deadline_at is None or not is_due(known, now):
                 return False
             whole = replace(known, series=studies.series_of(connection, study_instance_uid))
+            study = identities.identified(connection, whole)
+            # locked: who cancels it from now on finds the workitems made here
+            key, order, triggers = self._order_of(connection, study, lock=True)
+            explain = self._explaining(connection, study, order, triggers)
+            if looked.is_of(study, order, triggers):
+                explain.kept = looked.explanations
+            judgement = self._completion.judge(connection, study, order, explain, now)
+            if not judgement.runs:
+                seen = {study_instance_uid: (known.deadline_at, judgement)}
+                self._completion.keep_waiting(connection, seen, now)
+                return False
+            is_whole = judgement.whole is not None
             study = replace(
-                identities.identified(connection, whole),
-                state=StudyState.COMPLETE,
+                study,
+                state=StudyState.COMPLETE if is_whole else StudyState.RECEIVING,
                 revision=known.revision + 1,
-                completed_at=now,
-                deadline_at=None,
-                evidence=evidence,
+                completed_at=now if is_whole else None,
+                deadline_at=judgement.until,
+                evidence=judgement.whole.evidence if judgement.whole else None,
+                receiving_since=None if is_whole else known.receiving_since,
             )
-            self._commit_complete(connection, study, evidence, now, looked)
-        _LOG.info("study complete", extra={"action": "study.complete", "study": study_instance_uid})
-        return True
+            self._commit(connection, study, judgement, (key, order), explain(), now)
+        action = "study.complete" if is_whole else "study.ready"
+        _LOG.info("study looked at", extra={"action": action, "study": study_instance_uid})
+        return is_whole
 
-    def _commit_complete(
-        self, connection: Connection, study: Study, evidence: Evidence, now: datetime, looked: _Looked | None
+    def _commit(
+        self,
+        connection: Connection,
+        study: Study,
+        judgement: Judgement,
+        joined: tuple[str, Order | None],
+        explanations: Sequence[RuleExplanation],
+        now: datetime,
     ) -> None:
         patient_id = dicom_json.text(study.attributes, "PatientID")
         accession_number = dicom_json.text(study.attributes, "AccessionNumber")
-        # locked: who cancels it from now on finds the workitems made here
-        key, order = self._order_of(connection, study, lock=True) or ("", None)
-        studies.put_study(
-            connection,
-            study,
-            patient_id=patient_id,
-            accession_number=accession_number or (order.accession_number if order else ""),
-        )
-        event = OperationalEvent(
-            key=f"study-complete:{study.study_instance_uid}:{study.revision}",
-            type=EventType.STUDY_COMPLETE,
-            occurred_at=now,
-            function=f"complete by {evidence.value}",
-            patient_id=patient_id,
-            issuer_of_patient_id=dicom_json.text(study.attributes, "IssuerOfPatientID"),
-            study_instance_uid=study.study_instance_uid,
-            accession_number=accession_number or (order.accession_number if order else ""),
-            order_number=key,
-        )
-        jobs.record_event(connection, event, self._sinks, now)
-        if looked is not None and looked.is_of(study, order):
-            explanations = looked.explanations
-        else:
-            acquisition = StoredAcquisition(connection, study.study_instance_uid, self._object_path)
-            explanations = self._evaluator.explain(study, order, acquisition)
-        contents = [(explanation.rule, to_json(explanation)) for explanation in explanations]
+        key, order = joined
+        number = accession_number or (order.accession_number if order else "")
+        studies.put_study(connection, study, patient_id=patient_id, accession_number=number)
+        self._completion.keep(connection, study.study_instance_uid, judgement, now)
+        if judgement.whole is not None:
+            event = OperationalEvent(
+                key=f"study-complete:{study.study_instance_uid}:{study.revision}",
+                type=EventType.STUDY_COMPLETE,
+                occurred_at=now,
+                function=f"complete by {judgement.whole.evidence.value}",
+                patient_id=patient_id,
+                issuer_of_patient_id=dicom_json.text(study.attributes, "IssuerOfPatientID"),
+                study_instance_uid=study.study_instance_uid,
+                accession_number=number,
+                order_number=key,
+            )
+            jobs.record_event(connection, event, self._sinks, now)
+        told = [
+            one
+            if one.rule in judgement.ready
+            else replace(one, verdict=RuleVerdict.WAITING, note=judgement.wait_of(one.rule))
+            for one in explanations
+        ]
+        contents = [(one.rule, to_json(one)) for one in told]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
         reviews.settle_reviews(connection, study.study_instance_uid, now)
-        for one in explanations:
+        for one in told:
             if one.verdict is RuleVerdict.REVIEW:
                 reviews.ask_for_review(
                     connection, study.study_instance_uid, study.revision, one.rule, why=one.review, now=now
@@ -216,26 +237,12 @@ class Scheduler:
         if not self._may_schedule(connection, study, order, accession_number, patient_id):
             return
         with self._worklist.within(connection, now) as work:
-            for rule, explanation in zip(self._rules.rules, explanations, strict=True):
+            for rule, explanation in zip(self._rules.rules, told, strict=True):
                 if explanation.matched:
-                    self._schedule(work, study, order, key, rule, explanation)
-                else:
+                    self._work.ask(work, study, order, key, rule, explanation)
+                elif explanation.verdict is not RuleVerdict.WAITING:
                     review = explanation.verdict is RuleVerdict.REVIEW
-                    self._take_back(work, study, rule, _WAITS if review else _NO_LONGER)
-
-    def _look_ahead(self, study_instance_uid: str) -> _Looked | None:
-        """The rules applied before the transaction: reading all headers must not keep doors from writing."""
-        with self._database.read() as connection:
-            known = studies.whole_study(connection, study_instance_uid)
-            if known is None:
-                return None
-            study = identities.identified(connection, known)
-            joined = self._order_of(connection, study)
-            order = joined[1] if joined else None
-            acquisition = StoredAcquisition(connection, study_instance_uid, self._object_path)
-            return _Looked(
-                study=study, order=order, explanations=self._evaluator.explain(study, order, acquisition)
-            )
+                    self._work.take_back(work, study, rule, _WAITS if review else _NO_LONGER)
 
     def _let_run(self, review: Review) -> None:
         """Schedule a rule that a person let run although it has many candidates."""
@@ -253,9 +260,13 @@ class Scheduler:
                 return
             whole = replace(known, series=studies.series_of(connection, uid))
             study = identities.identified(connection, whole)
-            key, order = self._order_of(connection, study, lock=True) or ("", None)
+            key, order, triggers = self._order_of(connection, study, lock=True)
             explanations = self._evaluator.explain(
-                study, order, StoredAcquisition(connection, uid, self._object_path), approved=(review.rule,)
+                study,
+                order,
+                StoredAcquisition(connection, uid, self._object_path),
+                triggers=triggers,
+                approved=(review.rule,),
             )
             let = next(
                 (
@@ -283,19 +294,29 @@ class Scheduler:
                 dicom_json.text(study.attributes, "PatientID"),
             ):
                 with self._worklist.within(connection, now) as work:
-                    self._schedule(work, study, order, key, rule, explanation)
+                    self._work.ask(work, study, order, key, rule, explanation)
         _LOG.info("review decided", extra={"action": "review.decided", "study": uid, "rule": review.rule})
 
     def _order_of(
         self, connection: Connection, study: Study, *, lock: bool = False
-    ) -> tuple[str, Order] | None:
-        return orders.order_of_study(
+    ) -> tuple[str, Order | None, tuple[Trigger, ...]]:
+        """The order of a study with its key, as urgent as anybody wants it, and all that asked for it."""
+        number = dicom_json.text(study.attributes, "AccessionNumber")
+        patient = dicom_json.text(study.attributes, "PatientID")
+        key, order = orders.order_of_study(
             connection,
             study_instance_uid=study.study_instance_uid,
-            accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
-            patient_id=dicom_json.text(study.attributes, "PatientID"),
+            accession_number=number,
+            patient_id=patient,
             lock=lock,
+        ) or ("", None)
+        triggers = requests.triggers_of_study(
+            connection,
+            study_instance_uid=study.study_instance_uid,
+            accession_number=number,
+            patient_id=patient,
         )
+        return key, most_urgent(order, triggers), (IMAGES_CAME, *triggers)
 
     def _may_schedule(
         self,
@@ -318,152 +339,35 @@ class Scheduler:
         )
         return not revoked
 
-    def _schedule(
-        self,
-        work: WorklistTransaction,
-        study: Study,
-        order: Order | None,
-        order_key: str,
-        rule: Rule,
-        explanation: RuleExplanation,
-    ) -> None:
-        app = self._apps.get(rule.app)
-        if app is None:
-            _LOG.error(
-                "rule names an app that is not installed", extra={"action": "rule.no_app", "rule": rule.name}
-            )
-            return
-        instances = [
-            instance
-            for instance in studies.find_instances(
-                work.connection,
-                study_instance_uid=study.study_instance_uid,
-                series_instance_uids=explanation.selected_series,
-            )
-            if explanation.takes(instance.series_instance_uid, instance.sop_instance_uid)
-        ]
-        digest = _input_digest(app, instances, explanation.parameters)
-        asked_by = order_digest(order)
-        if self._already_asked(work, study, rule, (digest, asked_by)):
-            return
-        request = self._request(study, order, rule, app, instances, explanation.parameters, work.now)
-        uid = derived_uid("workitem", study.study_instance_uid, str(study.revision), rule.name, digest)
-        origin = Origin(
-            rule=rule.name,
-            order_key=order_key,
-            input_digest=digest,
-            order_digest=asked_by,
-            destinations=rule.destinations or self._destinations,
-        )
-        outcome = work.create(
-            uid,
-            inference_workitem(request),
-            actor=WORKER,
-            origin=origin,
-            dispatch=Dispatch(app=app.name),
-        )
-        if isinstance(outcome, Refused):
-            _LOG.error(
-                "workitem refused by our own rules",
-                extra={
-                    "action": "workitem.refused",
-                    "code": outcome.code.value,
-                    "faults": len(outcome.faults),
-                },
-            )
 
-    def _already_asked(
-        self, work: WorklistTransaction, study: Study, rule: Rule, digests: tuple[str, str]
-    ) -> bool:
-        """Whether the same work was asked for; what waits with older inputs or order is withdrawn.
+class _Explaining:
+    """The rules applied to one study, once, and only if somebody asks."""
 
-        The performer of work with older inputs is asked to stop: its results would be superseded.
-        """
-        asked = False
-        for workitem, origin in self._caused_by(work, study, rule):
-            waiting = workitem.state is ProcedureStepState.SCHEDULED
-            older = origin.input_digest != digests[0]
-            if (waiting and (older or origin.order_digest != digests[1])) or (
-                older and not workitem.is_final
-            ):
-                self._ask_to_stop(work, workitem, "superseded by newer images or order")
-            elif not older and (workitem.is_final or workitem.cancel_requested is None):
-                asked = True  # but not by work that was asked to stop: it may leave no result
-        return asked
+    def __init__(self, explain: Callable[[], tuple[RuleExplanation, ...]]) -> None:
+        self._explain = explain
+        self.kept: tuple[RuleExplanation, ...] | None = None
 
-    def _take_back(self, work: WorklistTransaction, study: Study, rule: Rule, why: str) -> None:
-        """Withdraw what a rule asked for that no longer matches, as late images may have it."""
-        for workitem, _ in self._caused_by(work, study, rule):
-            if not workitem.is_final:
-                self._ask_to_stop(work, workitem, why)
-
-    def _caused_by(
-        self, work: WorklistTransaction, study: Study, rule: Rule
-    ) -> list[tuple[Workitem, Origin]]:
-        """The workitems of a study that a rule made, but for canceled ones."""
-        return [
-            (workitem, origin)
-            for workitem, origin in workitems.workitems_of_study(work.connection, study.study_instance_uid)
-            if origin.rule == rule.name and workitem.state is not ProcedureStepState.CANCELED
-        ]
-
-    def _ask_to_stop(self, work: WorklistTransaction, workitem: Workitem, why: str) -> None:
-        """Cancel what nobody has begun, ask the performer of the rest, once (event 2)."""
-        if workitem.cancel_requested is None:
-            details = dicom_json.element("ReasonForCancellation", why)
-            command = RequestCancel(details=details, requesting_ae=WORKER.name)
-            work.apply(workitem.uid, command, actor=WORKER)
-
-    def _request(
-        self,
-        study: Study,
-        order: Order | None,
-        rule: Rule,
-        app: AppOffer,
-        instances: Sequence[Instance],
-        inputs: Mapping[str, str],
-        now: datetime,
-    ) -> InferenceRequest:
-        template = app.template
-        return InferenceRequest(
-            label=template.label or f"{app.name} {app.version}",
-            worklist_label=template.worklist_label or app.label,
-            code=app.code,
-            station_ae=app.station_ae,
-            station_class=template.station_class,
-            priority=effective_priority(rule, order, template.priority),
-            study=study,
-            order=order,
-            instances=tuple(instances),
-            wado_base_url=self._base_url(),
-            output_stow_url=f"{self._base_url()}/studies",
-            parameters={**app.parameters, **rule.parameters, **inputs},
-            scheduled_at=now,
-            expected_at=now + template.expected if template.expected else None,
-            expires_at=now + template.expires if template.expires else None,
-        )
+    def __call__(self) -> tuple[RuleExplanation, ...]:
+        if self.kept is None:
+            self.kept = self._explain()
+        return self.kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Looked:
-    """What rules made of a study before it was locked."""
+    """What was made of a study before it was locked; `explanations` is None if no rule was tried."""
 
     study: Study
     order: Order | None
-    explanations: tuple[RuleExplanation, ...]
+    triggers: tuple[Trigger, ...]
+    explanations: tuple[RuleExplanation, ...] | None
+    judgement: Judgement
 
-    def is_of(self, study: Study, order: Order | None) -> bool:
+    def is_of(self, study: Study, order: Order | None, triggers: tuple[Trigger, ...]) -> bool:
         """Whether nothing that rules look at has changed since."""
-        return order == self.order and (study.attributes, study.series) == (
+        return (order, triggers, study.attributes, study.series) == (
+            self.order,
+            self.triggers,
             self.study.attributes,
             self.study.series,
         )
-
-
-def _input_digest(app: AppOffer, instances: Sequence[Instance], inputs: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(f"{app.name}\0{app.version}".encode())
-    for uid in sorted(instance.sop_instance_uid for instance in instances):
-        digest.update(uid.encode() + b"\0")
-    for name, uids in inputs.items():
-        digest.update(f"{name}\0{uids}\0".encode())
-    return digest.hexdigest()

@@ -7,30 +7,41 @@ It holds the rooms behind it and no rule of its own. One object per process; saf
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from profiles.sole.events import OperationalEvent
 from task_manager.archive import StoredArchive
 from task_manager.attention import Attention, configured_lanes
+from task_manager.completion import Completion, changes_of
 from task_manager.delivery.consequences import Consequences
-from task_manager.delivery.plan import output_sop_instance_uids, ship_order
+from task_manager.delivery.dead_letters import DeadLetters
+from task_manager.delivery.policy import DeliveryPolicy, policies_of
+from task_manager.delivery.runner import Deliveries
 from task_manager.dispatch.availability import StoredAvailability
 from task_manager.dispatch.model import RetentionLimits
 from task_manager.dispatch.push import PushStep, PushTarget
 from task_manager.dispatch.readiness import ArchiveQuery, Readiness
 from task_manager.dispatch.sweeps import Sweeps
 from task_manager.dispatching import Dispatching, DispatchSettings
-from task_manager.errors import StoreError
+from task_manager.fetching.archives import StudyArchive
+from task_manager.fetching.performing import FetchLimits, FetchStep
+from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy
-from task_manager.ports import ObjectStore, Receipt, Shipment
+from task_manager.performed_steps import StoredPerformedSteps
+from task_manager.ports import ObjectStore
+from task_manager.request_intake import RequestIntake
 from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
-from task_manager.store import identities, jobs, orders, studies, workitems
+from task_manager.store import evidence as evidence_store
+from task_manager.store import jobs, studies, workitems
 from task_manager.store.database import Database
 from task_manager.store.journal import StoredJournal
 from task_manager.story import StudyStory, study_story
+from task_manager.study.completeness import CompletenessPolicy
+from task_manager.study.evidence import StudyEvidence
+from task_manager.study.sources import Policies
 from task_manager.subscriptions import StoredSubscriptions
 from task_manager.worklist import StoredWorklist
 
@@ -74,9 +85,13 @@ class ServiceSettings:
     Attributes
     ----------
     quiet_period
-        How long no image must arrive before a study counts as complete.
+        How long no image must arrive before a study counts as complete, where `completeness` is None.
+    completeness
+        What completes studies, by their sources; rules bring their own.
     destinations, event_sinks
         Names of all result destinations and event repositories.
+    deliveries
+        How destinations are served; those without are served by the defaults.
     retry
         When failed jobs are tried again.
     dispatch
@@ -85,15 +100,20 @@ class ServiceSettings:
         How long what is finished is kept.
     watching
         What watchers may ask for.
+    fetching
+        What is borne of archives that studies are fetched from.
     """
 
     quiet_period: timedelta
+    completeness: Policies | None = None
     destinations: tuple[str, ...] = ()
     event_sinks: tuple[str, ...] = ()
+    deliveries: tuple[DeliveryPolicy, ...] = ()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
     retention: RetentionLimits = field(default_factory=RetentionLimits)
     watching: WatchingSettings = field(default_factory=WatchingSettings)
+    fetching: FetchLimits = field(default_factory=FetchLimits)
 
 
 class Service:
@@ -107,6 +127,8 @@ class Service:
         Called after commits of the worklist that leave something to tell, and something to do.
     archives
         Asked for inputs that are not yet here.
+    study_archives
+        Studies are fetched from them, the first first.
     new_uid
         Makes Transaction UIDs, which nobody must be able to guess.
 
@@ -120,12 +142,20 @@ class Service:
         Who watches, and what watchers are owed.
     scheduler
         Turns complete studies into workitems.
+    requests, performed_steps
+        What the doors need that somebody may ask at for the analysis of a study, and the modalities' door.
     sweeps, readiness
         End what its time has passed for; make ready what has all its inputs.
+    deliveries, dead_letters
+        What is done with jobs that send results, and what persons may decide about jobs.
     attention
         What waits for a person.
     availability
         What the door of Instance Availability Notifications needs.
+    fetches
+        Studies that are fetched from archives: asked for, listed, let go on.
+    fetching
+        What the worker does with the jobs of fetches.
     """
 
     def __init__(
@@ -142,6 +172,7 @@ class Service:
         news: Callable[[], None] = lambda: None,
         wake_jobs: Callable[[], None] = lambda: None,
         archives: Sequence[ArchiveQuery] = (),
+        study_archives: Sequence[StudyArchive] = (),
         new_uid: Callable[[], str],
     ) -> None:
         self.database = database
@@ -149,12 +180,12 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._wake = wake
-        self._consequences = Consequences(sinks=settings.event_sinks)
+        consequences = Consequences(sinks=settings.event_sinks)
         codes = {name: app.code for name, app in apps.items()}
         self._dispatching = Dispatching(settings.dispatch, codes, base_url=base_url, new_uid=new_uid)
         self.worklist = StoredWorklist(
             database,
-            followers=(*self._dispatching.followers, self._consequences),
+            followers=(*self._dispatching.followers, consequences),
             interceptors=self._dispatching.interceptors,
             limits=settings.dispatch.limits_of,
             sinks=settings.event_sinks,
@@ -188,7 +219,10 @@ class Service:
             database,
             self._dispatching.replacement,
             lanes=configured_lanes(
-                settings.destinations, settings.event_sinks, settings.dispatch.push_performers
+                settings.destinations,
+                settings.event_sinks,
+                settings.dispatch.push_performers,
+                [one.name for one in study_archives],
             ),
         )
         self.readiness = Readiness(
@@ -200,26 +234,68 @@ class Service:
             base_url=base_url,
             clock=clock,
         )
-        self.availability = StoredAvailability(database.write, clock=clock, told=self._inputs_came)
+        self.fetches = StudyFetches(
+            database, [one.name for one in study_archives], clock=clock, wake=wake_jobs
+        )
         self.archive = StoredArchive(database, objects)
+        usual = settings.completeness or Policies(usual=CompletenessPolicy(quiet=settings.quiet_period))
+        policies = replace(usual, rules=changes_of(rules))
         self.intake = Intake(
             database,
             objects,
             self.worklist,
-            quiet_period=settings.quiet_period,
+            policies=policies,
             clock=clock,
             wake=self._inputs_came,
+        )
+        self.fetching = FetchStep(
+            database,
+            {archive.name: archive for archive in study_archives},
+            self.intake,
+            self.fetches,
+            limits=settings.fetching,
+            retry=settings.retry,
+            clock=clock,
+            wake=wake,
         )
         self.scheduler = Scheduler(
             database,
             self.worklist,
             rules,
             apps,
+            completion=Completion(
+                policies, [rule.name for rule in rules.rules], [archive.name for archive in archives]
+            ),
             destinations=settings.destinations,
             sinks=settings.event_sinks,
             base_url=base_url,
             object_path=objects.absolute,
             clock=clock,
+        )
+        self.requests = RequestIntake(
+            database,
+            self.worklist,
+            apps={rule.app for rule in rules.rules},
+            looks_at_triggers=self.scheduler.looks_at_triggers,
+            clock=clock,
+            wake=self._inputs_came,
+        )
+        set_for = {policy.name: policy for policy in settings.deliveries}
+        self.deliveries = Deliveries(
+            database,
+            consequences,
+            [set_for.get(one.name, one) for one in policies_of(settings.destinations, settings.retry)],
+            object_path=objects.absolute,
+            clock=clock,
+            new_uid=new_uid,
+            wake=wake_jobs,
+        )
+        self.dead_letters = DeadLetters(database, sinks=settings.event_sinks, clock=clock, wake=wake_jobs)
+        self.availability = StoredAvailability(
+            database.write, clock=clock, told=self._inputs_came, requests=self.requests
+        )
+        self.performed_steps = StoredPerformedSteps(
+            database, self.requests, clock=clock, told=self._inputs_came
         )
 
     def push_step(self, ae_title: str, target: PushTarget, *, poll: timedelta) -> PushStep:
@@ -240,6 +316,22 @@ class Service:
 
     def _workitems_came(self) -> None:
         self.readiness.wake()  # what is new may wait for what is here already
+
+    def note_evidence(self, told: StudyEvidence, now: datetime | None = None) -> bool:
+        """Keep what somebody says of a study, and have it looked at; whether it is receiving images.
+
+        Saying the same again is harmless. A door that has a record of its own to write calls
+        :func:`task_manager.store.evidence.note_evidence` in the transaction of it, and then `wake`.
+
+        Raises
+        ------
+        StoreError
+            If the database fails; nothing was kept.
+        """
+        with self._database.write() as connection:
+            known = evidence_store.note_evidence(connection, told, now or self._clock())
+        self._wake()
+        return known
 
     def story(self, study_instance_uid: str) -> StudyStory | None:
         """Everything known about a study; None if it was never seen."""
@@ -266,11 +358,6 @@ class Service:
         with self._database.read() as connection:
             return workitems.count_by_state(connection), jobs.count_jobs(connection)
 
-    def retry_held(self, key: str) -> bool:
-        """Let a held job be tried again; whether there was one."""
-        with self._database.write() as connection:
-            return jobs.release_held_job(connection, key, self._clock())
-
     # What the worker does with jobs
 
     def release_claims(self, worker: str, lane: str = "") -> None:
@@ -292,33 +379,6 @@ class Service:
         with self._database.read() as connection:
             return jobs.next_due(connection, lane)
 
-    def shipment(self, job: Job, destination: str) -> Shipment:
-        """What a delivery job has to send.
-
-        Raises
-        ------
-        StoreError
-            If the workitem or its objects are gone.
-        """
-        with self._database.read() as connection:
-            record = workitems.record_by_uid(connection, job.workitem_uid)
-            if record is None:
-                raise StoreError("workitem of a delivery is gone")
-            workitem, origin = record.workitem, record.origin
-            outputs = output_sop_instance_uids(workitem.attributes)
-            instances = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
-            order = orders.order_by_key(connection, origin.order_key) if origin.order_key else None
-            patient = identities.patient_of(connection, instances[-1].attributes) if instances else None
-        return Shipment(
-            destination=destination,
-            workitem_uid=workitem.uid,
-            workitem=workitem.attributes,
-            instances=instances,
-            paths=tuple(self.archive.open_path(instance) for instance in instances),
-            order=order,
-            patient=patient,
-        )
-
     def claim_tellings(self, lane: str, *, worker: str, lease: timedelta) -> list[Telling]:
         """The events of a lane that can be told now, in order; see :meth:`claim_job`."""
         now = self._clock()
@@ -333,15 +393,6 @@ class Service:
                 connection, [job.event_id for job in claimed if job.event_id is not None]
             )
         return [Telling(job=job, event=events.get(job.event_id or 0)) for job in claimed]
-
-    def delivered(self, job: Job, destination: str, receipt: Receipt) -> None:
-        """Mark a delivery done and record its event, in one transaction."""
-        now = self._clock()
-        with self._database.write() as connection:
-            jobs.finish_job(connection, job, summary=receipt.summary, now=now)
-            workitem = workitems.workitem_by_uid(connection, job.workitem_uid)
-            if workitem is not None:
-                self._consequences.exported(connection, workitem, destination, now)
 
     def told(self, done: Sequence[Job], *, untried: Sequence[Job] = ()) -> None:
         """Mark telling jobs done, and put back those that had to wait for one that failed."""
@@ -361,12 +412,10 @@ class Service:
         with self._database.write() as connection:
             jobs.put_back_job(connection, job, due_at=due_at)
 
-    def try_later(self, job: Job, error: str, pause: timedelta | None = None) -> datetime:
-        """Put a job back after a failure that may pass; when it is due again, not before `pause`."""
+    def try_later(self, job: Job, error: str) -> datetime:
+        """Put a job back after a failure that may pass; when it is due again."""
         now = self._clock()
-        due = self._settings.retry.next_due(job.attempts + 1, now)
-        if pause is not None:
-            due = max(due, now + pause)
+        due = self._settings.retry.next_due(job.attempts + 1, now, key=job.key)
         with self._database.write() as connection:
             jobs.postpone_job(connection, job, error=error, due_at=due)
         return due

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop behind the doors: completes studies and empties the outbox.
 
-One thread per lane, so that a slow or dead destination delays no other, and one for study deadlines. Threads
-only take the next job, call its deliverer or sink, and record what came of it; decisions are the service's.
+Each lane has threads of its own, so that a slow or dead destination delays no other; one more is for study
+deadlines. Threads only take the next job, have it done, and wait; decisions are the service's.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
 
+from task_manager.delivery.pace import Pace
+from task_manager.delivery.runner import Deliveries
 from task_manager.dispatch.push import PushStep
-from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError, StoreError
-from task_manager.outbox import Job, delivery_lane, event_lane, push_lane
+from task_manager.errors import DeliveryError, FinalDeliveryError, StoppedDeliveryError, StoreError
+from task_manager.outbox import Job, delivery_lane, event_lane, fetch_lane, push_lane
 from task_manager.ports import Deliverer, EventSink
 from task_manager.service import Service, Telling
 
 _LOG = logging.getLogger(__name__)
 _LEASE = timedelta(minutes=10)
+_KEEP_CLAIM_S = 60.0
+_FETCH_LEASE = timedelta(hours=1)
 _LONGEST_WAIT_S = 1.0
+_NO_ROOM_S = 0.1
+_BLOCKED_S = 0.2  # what is due waits for another job of its study
 _AFTER_ERROR_S = 1.0
 _TELLING_REST_S = 0.1  # what happens meanwhile is told together
 _TELLING_SHARE = 9  # times as long as it took: events may lag a moment behind, the doors may not
@@ -61,6 +67,7 @@ class Worker:
     def start(self) -> None:
         """Free old claims and start one thread per lane."""
         self._service.release_claims(self._name)
+        self._service.deliveries.resume()
         self._service.sweeps.started(self._clock())
         self._spawn("deadlines", self._deadline_step)
         self._spawn("sweeps", self._sweep_step)
@@ -69,11 +76,26 @@ class Worker:
             step.listen()
             self._spawn(push_lane(name), _Lane(self, push_lane(name), _push(self._service, step)), jobs=True)
         for name, deliverer in self._deliverers.items():
-            lane = delivery_lane(name)
-            self._spawn(lane, _Lane(self, lane, _deliver(self._service, name, deliverer)), jobs=True)
+            policy = self._service.deliveries.policy(name)
+            turnstile = _Turnstile(Pace(policy.interval_s, burst=policy.burst), self._stopping)
+            for number in range(policy.parallel):
+                worker = f"{self._name}#{number}"
+                hand = _Hand(self, self._service.deliveries, name, deliverer, turnstile, worker)
+                self._spawn(f"{delivery_lane(name)}#{number}", hand, jobs=True)
         for name, sink in self._sinks.items():
             lane = event_lane(name)
             self._spawn(lane, _EventLane(self, self._service, lane, sink), jobs=True)
+        self._start_fetching()
+
+    def _start_fetching(self) -> None:
+        fetching = self._service.fetching
+        room = threading.BoundedSemaphore(fetching.limits.most_at_once)
+        for name, archive in fetching.archives.items():
+            lane = fetch_lane(name)
+            for number in range(archive.most_at_once):
+                worker = f"{self._name}#{number}"
+                hand = _FetchHand(self, self._service, lane, worker, room, self._stopping.is_set)
+                self._spawn(f"{lane}#{number}", hand, jobs=True)
 
     def wake(self) -> None:
         """Look for work now, in all lanes."""
@@ -181,30 +203,125 @@ class _Lane:
         return 0.0 if job else self._worker.seconds_until(self._worker.next_due(self._lane))
 
 
-def _deliver(service: Service, destination: str, deliverer: Deliverer) -> Callable[[Job], None]:
-    def perform(job: Job) -> None:
-        extra = {"lane": job.lane, "workitem": job.workitem_uid, "attempt": job.attempts + 1}
-        _LOG.info("delivery started", extra={"action": "delivery.started", **extra})
-        try:
-            receipt = deliverer.deliver(service.shipment(job, destination))
-        except FinalDeliveryError as error:
-            service.hold(job, str(error))
-            _LOG.error(
-                "delivery held for a person", extra={"action": "delivery.held", "error": str(error), **extra}
-            )
-        except (DeliveryError, StoreError) as error:
-            pause = error.retry_after if isinstance(error, RetryableDeliveryError) else None
-            due = service.try_later(job, str(error), pause)
-            facts = {"action": "delivery.postponed", "error": str(error), "due": due.isoformat(), **extra}
-            _LOG.warning("delivery postponed", extra=facts)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the job: it is tried again and shown
-            service.try_later(job, f"unexpected {type(error).__name__}")
-            _LOG.exception("delivery failed unexpectedly", extra={"action": "delivery.error", **extra})
-        else:
-            service.delivered(job, destination, receipt)
-            _LOG.info("delivery done", extra={"action": "delivery.done", **extra})
+class _Turnstile:
+    """The rate limit of one destination, shared by the threads that serve it."""
 
-    return perform
+    def __init__(self, pace: Pace, stopping: threading.Event) -> None:
+        self._pace = pace
+        self._stopping = stopping
+        self._lock = threading.Lock()
+
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        """Wait for the next turn; `meanwhile` is called now and then.
+
+        Raises
+        ------
+        StoppedDeliveryError
+            If the worker stops before it comes.
+        """
+        with self._lock:
+            left_s = self._pace.reserve(time.monotonic())
+        while left_s > 0:
+            step_s = min(left_s, _KEEP_CLAIM_S / 2)
+            if self._stopping.wait(step_s):
+                raise StoppedDeliveryError("the worker stops")
+            left_s -= step_s
+            meanwhile()
+
+
+class _Hand:
+    """One thread of a delivery lane: take a job, have it done, or say how long to wait."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        deliveries: Deliveries,
+        destination: str,
+        deliverer: Deliverer,
+        turnstile: _Turnstile,
+        name: str,
+    ) -> None:
+        self._worker = worker
+        self._deliveries = deliveries
+        self._destination = destination
+        self._deliverer = deliverer
+        self._turnstile = turnstile
+        self._name = name
+        self._unsettled = False
+        self._kept_s = 0.0
+
+    def __call__(self) -> float:
+        if self._unsettled:  # see _Lane
+            self._deliveries.release(self._destination, worker=self._name)
+        self._unsettled = True
+        job = self._deliveries.claim(self._destination, worker=self._name, lease=_LEASE)
+        if job is not None:
+            self._kept_s = time.monotonic()
+            if not self._deliveries.perform(
+                job, self._destination, self._deliverer, lambda: self._turn(job)
+            ):
+                self._deliveries.release(self._destination, worker=self._name)
+        self._unsettled = False
+        if job is not None:
+            return 0.0
+        due = self._deliveries.next_due(self._destination)
+        return max(self._worker.seconds_until(due), _BLOCKED_S)
+
+    def _turn(self, job: Job) -> None:
+        self._turnstile.wait(lambda: self._keep(job))
+        self._keep(job)
+
+    def _keep(self, job: Job) -> None:
+        if time.monotonic() - self._kept_s > _KEEP_CLAIM_S:
+            self._deliveries.keep_claim(job, worker=self._name, lease=_LEASE)
+            self._kept_s = time.monotonic()
+
+
+class _FetchHand:
+    """One thread of an archive's lane: take a fetch while there is room for one more."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        service: Service,
+        lane: str,
+        name: str,
+        room: threading.BoundedSemaphore,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._worker = worker
+        self._service = service
+        self._lane = lane
+        self._name = name
+        self._room = room
+        self._stopping = stopping
+        self._unsettled = False
+
+    def __call__(self) -> float:
+        if self._unsettled:  # see _Lane
+            self._service.release_claims(self._name, self._lane)
+        self._unsettled = True
+        job = None
+        if self._room.acquire(blocking=False):
+            try:
+                job = self._service.claim_job(self._lane, worker=self._name, lease=_FETCH_LEASE)
+                if job is not None:
+                    self._perform(job)
+            finally:
+                self._room.release()
+        self._unsettled = False
+        if job is not None:
+            return 0.0
+        return max(self._worker.seconds_until(self._worker.next_due(self._lane)), _NO_ROOM_S)
+
+    def _perform(self, job: Job) -> None:
+        try:
+            self._service.fetching.perform(job, self._stopping)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the job is tried again and shown
+            self._service.try_later(job, f"unexpected {type(error).__name__}")
+            _LOG.exception("fetch failed unexpectedly", extra={"action": "fetch.error", "lane": job.lane})
 
 
 class _EventLane:
@@ -249,7 +366,7 @@ class _EventLane:
         except (DeliveryError, StoreError) as error:
             self._service.try_later(job, str(error))
             _LOG.warning("event postponed", extra={"action": "event.postponed", **extra})
-        except Exception as error:  # noqa: BLE001 - see _deliver
+        except Exception as error:  # noqa: BLE001 - the job is tried again and shown
             self._service.try_later(job, f"unexpected {type(error).__name__}")
             _LOG.exception("event failed unexpectedly", extra={"action": "event.error", **extra})
         return 0
@@ -262,7 +379,7 @@ def _push(service: Service, step: PushStep) -> Callable[[Job], None]:
         except StoreError as error:
             service.try_later(job, str(error))
             _LOG.warning("push postponed", extra={"action": "push.postponed", "lane": job.lane})
-        except Exception as error:  # noqa: BLE001 - see _deliver
+        except Exception as error:  # noqa: BLE001 - the job is tried again and shown
             service.try_later(job, f"unexpected {type(error).__name__}")
             _LOG.exception("push failed unexpectedly", extra={"action": "push.error", "lane": job.lane})
         else:

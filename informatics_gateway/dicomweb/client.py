@@ -22,7 +22,7 @@ from informatics_gateway.dicomweb.outbound import TRANSIENT_HTTP, DicomWebServic
 from profiles.dicom_json import first, items
 from profiles.multipart import PART_END, closing, part_head
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
-from task_manager.ports import Receipt, Shipment
+from task_manager.ports import Receipt, Shipment, Turn, at_once
 from task_manager.study.model import Instance
 
 _CHUNK_BYTES = 1024 * 1024
@@ -75,7 +75,7 @@ class DicomWebDeliverer:
         """Close the connections."""
         self._service.close()
 
-    def deliver(self, shipment: Shipment) -> Receipt:
+    def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
         """Store every instance in the order of the shipment; stop at the first that is not stored.
 
         An instance that the archive says it has already counts as stored.
@@ -89,6 +89,7 @@ class DicomWebDeliverer:
         """
         credentials = self._service.credentials()
         for number, (instance, path) in enumerate(zip(shipment.instances, shipment.paths, strict=True)):
+            turn()
             self._store(instance, path, credentials, f"{number} of {len(shipment.instances)} stored")
         return Receipt(
             summary=f"{len(shipment.instances)} instances stored by STOW-RS", sent_at=datetime.now(UTC)

@@ -29,6 +29,7 @@ from informatics_gateway.dicomweb.ups_payload import PayloadError
 from informatics_gateway.dicomweb.ups_resources import CAPABILITIES, TRANSACTIONS
 from informatics_gateway.statuses import Operation
 from profiles.faults import Fault
+from task_manager.doorkeeping import refusal_of
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import RefusalCode, Refused
 from task_manager.ports import Subscriptions, Worklist
@@ -118,7 +119,7 @@ class UpsRouter(APIRouter):
             return problem(400, RefusalCode.MALFORMED, (Fault("", "the request broke off"),))
         except StoreError as error:
             _LOG.warning("store failed", extra={"action": "ups_rs.store_failed", **facts_of(error)})
-            answer = exchange.refused(Refused(RefusalCode.OUT_OF_RESOURCES))
+            answer = exchange.refused(Refused(refusal_of(error)))
             answer.add(b"retry-after", "10")
             return answer
         except Exception:  # noqa: BLE001 - the edge of the door: log once, answer

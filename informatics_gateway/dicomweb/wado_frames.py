@@ -27,7 +27,7 @@ from informatics_gateway.dicomweb.retrieval import (
     refused,
     single,
 )
-from informatics_gateway.dicomweb.transcoding import (
+from informatics_gateway.pixels.transcoding import (
     TranscodingError,
     can_decode,
     native_frame,

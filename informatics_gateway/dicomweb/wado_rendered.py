@@ -23,8 +23,8 @@ from informatics_gateway.dicomweb.rendering import (
     picture,
 )
 from informatics_gateway.dicomweb.retrieval import Found, accepted, answering, find, refused
-from informatics_gateway.dicomweb.transcoding import TranscodingError, decoded, pixel_header
 from informatics_gateway.dicomweb.wado_frames import located
+from informatics_gateway.pixels.transcoding import TranscodingError, decoded, pixel_header
 from profiles.dicom_json import first
 from profiles.faults import Fault
 from task_manager.ports import InstanceArchive

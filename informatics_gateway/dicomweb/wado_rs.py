@@ -30,7 +30,7 @@ from informatics_gateway.dicomweb.retrieval import (
     refused,
     single,
 )
-from informatics_gateway.dicomweb.transcoding import TranscodingError, can_decode, transcoded
+from informatics_gateway.pixels.transcoding import TranscodingError, can_decode, transcoded
 from profiles.faults import Fault
 from task_manager.ports import InstanceArchive
 from task_manager.study.content import UNREADABLE

@@ -19,6 +19,7 @@ class Rejection(Enum):
 
     CALLING_AE_TITLE = (1, 1, 3)
     CALLED_AE_TITLE = (1, 1, 7)
+    CONGESTION = (2, 3, 1)
     LIMIT = (2, 3, 2)
 
 

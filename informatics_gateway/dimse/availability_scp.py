@@ -25,6 +25,7 @@ from informatics_gateway.dimse.ups_messages import (
 )
 from informatics_gateway.statuses import STATUSES
 from profiles.uids import is_uid
+from task_manager.doorkeeping import refusal_of
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import RefusalCode, Refused
 from task_manager.ports import AvailabilityIntake
@@ -63,7 +64,7 @@ class AvailabilityProvider:
             _LOG.warning(
                 "store failed", extra={"action": "availability.store_failed", **peer, **facts_of(error)}
             )
-            return refused_answer(Refused(RefusalCode.OUT_OF_RESOURCES))
+            return refused_answer(Refused(refusal_of(error)))
         except Exception as error:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
             _LOG.error("message failed", extra={"action": "availability.failed", **peer, **facts_of(error)})
             return Answer(

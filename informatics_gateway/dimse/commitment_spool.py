@@ -18,6 +18,7 @@ import orjson
 
 from informatics_gateway.dimse.commitment import CommitmentRequest
 from task_manager.errors import StoreError
+from task_manager.store.room import store_error
 
 _MOST_OWED = 10_000
 _MOST_BYTES = 512 * 1024 * 1024
@@ -89,8 +90,13 @@ class CommitmentSpool:
                 _sync(self._folder)
             except OSError as error:
                 partial.unlink(missing_ok=True)
-                raise StoreError("a storage commitment cannot be written down") from error
+                raise store_error("a storage commitment cannot be written down", error) from error
         return Owed(key=key, request=request, asked_at=asked_at)
+
+    def sweep(self) -> None:
+        """Remove what a process that died had begun to write; to be called before anything is asked."""
+        for partial in self._folder.glob("*.part"):
+            partial.unlink(missing_ok=True)
 
     def owed(self, is_due: Callable[[str], bool] = lambda _: True) -> Iterator[Owed]:
         """What is owed and whose key `is_due`, oldest first, one at a time; other files are passed over."""

@@ -94,6 +94,17 @@ def _find(archive: Any, level: str, study: str, series: str = "") -> Iterator[Da
     identifier.InstanceAvailability = ""
     if level == "IMAGE":
         identifier.SOPInstanceUID = ""
+    yield from pending_answers(archive, identifier)
+
+
+def pending_answers(archive: Any, identifier: Dataset) -> Iterator[Dataset]:
+    """The answers of one C-FIND, study root.
+
+    Raises
+    ------
+    RetryableDeliveryError
+        If it does not end in success.
+    """
     try:
         for status, answer in archive.send_c_find(identifier, STUDY_ROOT_FIND):
             if "Status" not in status:

@@ -7,6 +7,7 @@ What can go wrong before the first message is sorted into later may work and wil
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +24,22 @@ _TRANSIENT = 0x02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomAddress:
-    """A DICOM peer and what we call ourselves towards it."""
+    """A DICOM peer and what we call ourselves towards it.
+
+    Attributes
+    ----------
+    tls
+        What the connection is secured with; None speaks in the clear.
+    server_name
+        Name that the certificate of the peer must have.
+    """
 
     host: str
     port: int
     called_ae_title: str
     calling_ae_title: str = "AIRWAY"
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
 
 
 @contextmanager
@@ -69,6 +80,7 @@ def association(
         ae_title=address.called_ae_title,
         max_pdu=0,
         ext_neg=list(roles) or None,
+        tls_args=(address.tls, address.server_name or address.host) if address.tls else None,
         evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections])],
     )
     keep_answers(peer)

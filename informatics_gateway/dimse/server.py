@@ -2,8 +2,8 @@
 """The DICOM port: negotiates associations and hands each message to its provider; answers C-ECHO.
 
 pynetdicom speaks; this module says what is accepted: every storage SOP class it knows and those listed by
-configuration, in any transfer syntax of PS3.6, the UPS classes and Instance Availability Notification without
-compression, all in the order of the peer. Nothing here reads a data set.
+configuration, in any transfer syntax of PS3.6, the UPS classes, Instance Availability Notification and
+performed procedure steps without compression, all in the order of the peer. Nothing here reads a data set.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -28,13 +28,15 @@ from informatics_gateway.dimse.commitment import SOP_CLASS as COMMITMENT
 from informatics_gateway.dimse.commitment_scp import CommitmentProvider
 from informatics_gateway.dimse.listener import Listener
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from informatics_gateway.dimse.performed_step_scp import PerformedStepProvider
 from informatics_gateway.dimse.receive_loop import Negotiated
 from informatics_gateway.dimse.steering import steer
 from informatics_gateway.dimse.storage_scp import StorageProvider
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
-from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, SERVICES
+from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, PERFORMED_STEP, SERVICES
 from informatics_gateway.dimse.ups_scp import UpsProvider
 from task_manager.actor import Actor
+from task_manager.performed_steps import PerformedStepIntake
 from task_manager.ports import AvailabilityIntake, InstanceIntake, Subscriptions, Worklist
 
 _LOG = logging.getLogger(__name__)
@@ -71,6 +73,10 @@ class DimseServer:
         Where Instance Availability Notifications go; without, they are not offered.
     commitment
         Answers storage commitment; without, it is not offered.
+    performed_steps
+        Where performed procedure steps of modalities go; without, they are not offered.
+    is_congested
+        Whether associations that would store are rejected for now, temporary congestion (PS3.8 9.3.4).
     """
 
     def __init__(
@@ -89,6 +95,8 @@ class DimseServer:
         subscriptions: Subscriptions | None = None,
         availability: AvailabilityIntake | None = None,
         commitment: CommitmentProvider | None = None,
+        performed_steps: PerformedStepIntake | None = None,
+        is_congested: Callable[[], bool] = lambda: False,
     ) -> None:
         self.ae_title = ae_title
         self._address = (host, port)
@@ -102,8 +110,12 @@ class DimseServer:
         if availability is not None:
             self._normalized |= {INSTANCE_AVAILABILITY}
         self._commitment = commitment
+        self._is_congested = is_congested
         if commitment is not None:
             self._normalized |= {COMMITMENT}
+        self._steps = PerformedStepProvider(performed_steps) if performed_steps is not None else None
+        if performed_steps is not None:
+            self._normalized |= {PERFORMED_STEP}
         self._storage = _STORAGE | frozenset(extra_sop_classes)
         for uid in extra_sop_classes:
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
@@ -147,6 +159,7 @@ class DimseServer:
                 (evt.EVT_REQUESTED, self._consider),
                 (evt.EVT_C_ECHO, _echo),
                 (evt.EVT_N_CREATE, self._create),
+                (evt.EVT_N_SET, self._set),
                 (evt.EVT_N_ACTION, self._act),
                 *self._ups_handlers(),
                 (evt.EVT_REJECTED, _log_rejection),
@@ -204,12 +217,18 @@ class DimseServer:
                     for one in self._admitted
                 ),
             )
+            if rejection is None and self._is_congested() and self._would_store(asked):
+                rejection = Rejection.CONGESTION
             if rejection is None:
                 self._admitted.add(association)
         if rejection is None:
             self._offer_contexts(association, stores=self._admission.caller(calling).stores)
         else:
             _reject(association, rejection)
+
+    def _would_store(self, asked: Any) -> bool:
+        proposed = asked.presentation_context_definition_list
+        return any(str(context.abstract_syntax) in self._storage for context in proposed)
 
     def _negotiated(self, association: Any) -> Negotiated:
         """What the receive loop needs to know."""
@@ -253,18 +272,25 @@ class DimseServer:
 
     def _ups_handlers(self) -> Iterator[tuple[Any, Any]]:
         if self._ups is not None:
-            yield evt.EVT_N_SET, self._ups.handle_set
             yield evt.EVT_N_GET, self._ups.handle_get
             yield evt.EVT_N_EVENT_REPORT, self._ups.handle_event_report
             yield evt.EVT_C_FIND, self._ups.handle_find
 
     def _create(self, event: Any) -> Any:
         """N-CREATE goes to the provider of its presentation context; only what was offered is accepted."""
-        provider: UpsProvider | AvailabilityProvider | None = self._ups
+        provider: UpsProvider | AvailabilityProvider | PerformedStepProvider | None = self._ups
         if event.context.abstract_syntax == INSTANCE_AVAILABILITY:
             provider = self._availability
+        elif event.context.abstract_syntax == PERFORMED_STEP:
+            provider = self._steps
         assert provider is not None
         return provider.handle_create(event)
+
+    def _set(self, event: Any) -> Any:
+        """N-SET goes to the provider of its presentation context."""
+        provider = self._steps if event.context.abstract_syntax == PERFORMED_STEP else self._ups
+        assert provider is not None
+        return provider.handle_set(event)
 
     def _act(self, event: Any) -> Any:
         """N-ACTION goes to the provider of its presentation context."""

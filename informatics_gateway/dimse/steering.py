@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, MAX_COMMENT, SERVICES
+from informatics_gateway.dimse.ups_messages import (
+    INSTANCE_AVAILABILITY,
+    MAX_COMMENT,
+    PERFORMED_STEP,
+    SERVICES,
+)
 from profiles.ups.states import UPS_SOP_CLASS_UIDS
 
 _N_ACTION = 0x0130
+_ALONE = frozenset({INSTANCE_AVAILABILITY, PERFORMED_STEP})
 _CLASS_KEYWORDS: Mapping[int, str] = {
     0x0020: "AffectedSOPClassUID",
     0x0100: "AffectedSOPClassUID",
@@ -37,7 +43,9 @@ def steer(event: Any) -> None:
     )
     if keyword is None or context is None:
         return
-    own = UPS_SOP_CLASS_UIDS if context.abstract_syntax in SERVICES else {INSTANCE_AVAILABILITY}
+    own: Collection[str] = {str(context.abstract_syntax)} & _ALONE
+    if context.abstract_syntax in SERVICES:
+        own = UPS_SOP_CLASS_UIDS
     if context.abstract_syntax not in own:
         return
     named = str(command.get(keyword) or "")

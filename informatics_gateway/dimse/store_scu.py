@@ -18,7 +18,7 @@ from pynetdicom import _config, build_context
 
 from informatics_gateway.dimse.requestor import DicomAddress, association
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
-from task_manager.ports import Receipt, Shipment
+from task_manager.ports import Receipt, Shipment, Turn, at_once
 
 _LOG = logging.getLogger(__name__)
 _MAX_CONTEXTS = 128
@@ -47,7 +47,7 @@ class DicomDeliverer:
         self._address = address
         self._timeout_s = timeout_s
 
-    def deliver(self, shipment: Shipment) -> Receipt:
+    def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
         """Store every instance in the order of the shipment; stop at the first that is not stored.
 
         Raises
@@ -67,7 +67,7 @@ class DicomDeliverer:
             )
             for instance, path in zip(shipment.instances, shipment.paths, strict=True)
         ]
-        store_files(files, self._address, timeout_s=self._timeout_s)
+        store_files(files, self._address, timeout_s=self._timeout_s, turn=turn)
         return Receipt(
             summary=f"{len(files)} instances stored at {self._address.called_ae_title}",
             sent_at=datetime.now(UTC),
@@ -79,9 +79,10 @@ def store_files(
     address: DicomAddress,
     *,
     timeout_s: float = 60.0,
+    turn: Turn = at_once,
     stored: Callable[[FileToSend], None] = lambda file: None,
 ) -> None:
-    """C-STORE `files` in order over one association; `stored` is called after each success.
+    """C-STORE `files` in order over one association; `turn` is called before each, `stored` after.
 
     Raises
     ------
@@ -107,6 +108,7 @@ def store_files(
                     f"{number} of {len(files)} stored; the peer accepts no context for SOP class "
                     f"{file.sop_class_uid} in transfer syntax {file.transfer_syntax_uid}"
                 )
+            turn()
             _store(peer, file, done=number, of=len(files))
             stored(file)
 

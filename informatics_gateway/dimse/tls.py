@@ -47,6 +47,46 @@ class TlsFiles:
     profile: TlsProfile = TlsProfile.BCP195
 
 
+def client_context(
+    key: str,
+    *,
+    ca_file: Path | None,
+    certificate_file: Path | None,
+    key_file: Path | None,
+    profile: TlsProfile = TlsProfile.BCP195,
+) -> ssl.SSLContext:
+    """The context that peers are called with; their certificates are always checked.
+
+    Parameters
+    ----------
+    key
+        Of the setting, for faults.
+    certificate_file, key_file
+        Ours, for mutual TLS.
+
+    Raises
+    ------
+    ConfigurationError
+        If files cannot be read, or do not hold what they should.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_SUITES[profile])
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+        else:
+            context.load_default_certs()
+        if certificate_file is not None:
+            context.load_cert_chain(certificate_file, key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            Fault(key, f"certificate or key cannot be used ({type(error).__name__}: {error})")
+        ) from error
+    return context
+
+
 def server_context(files: TlsFiles) -> ssl.SSLContext:
     """The context that connections are accepted with.
 

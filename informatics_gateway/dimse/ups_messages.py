@@ -28,6 +28,7 @@ PULL = "1.2.840.10008.5.1.4.34.6.3"
 EVENT = "1.2.840.10008.5.1.4.34.6.4"
 QUERY = "1.2.840.10008.5.1.4.34.6.5"
 INSTANCE_AVAILABILITY = "1.2.840.10008.5.1.4.33"
+PERFORMED_STEP = "1.2.840.10008.3.1.2.3.3"
 
 
 class Service(StrEnum):
@@ -56,6 +57,7 @@ class MessageStatus(IntEnum):
 
     SUCCESS = 0x0000
     INVALID_OBJECT_INSTANCE = 0x0117
+    NO_SUCH_SOP_INSTANCE = 0x0112
     NO_SUCH_SOP_CLASS = 0x0118
     CLASS_INSTANCE_CONFLICT = 0x0119
     SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -91,6 +93,7 @@ OPERATIONS: Mapping[Action, Operation] = {
 NORMALIZED_STATUSES: Mapping[RefusalCode, int] = {
     RefusalCode.MALFORMED: 0x0110,
     RefusalCode.OUT_OF_RESOURCES: 0x0213,
+    RefusalCode.NO_ROOM: 0x0213,
     RefusalCode.UNSUPPORTED_MATCHING: 0x0106,
 }
 """Refusals whose status in the table belongs to the C- services, with that of the N- services."""

@@ -44,6 +44,7 @@ from profiles.uids import is_uid
 from profiles.ups.attributes import TOP_ROWS, by_tag
 from profiles.ups.dataset import entry
 from profiles.ups.states import UPS_SOP_CLASS_UIDS
+from task_manager.doorkeeping import refusal_of
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import Subscriptions, WorkitemQuery, Worklist
@@ -149,7 +150,7 @@ class UpsProvider:
             return self._class_answer(request, service) or work()
         except StoreError as error:
             _LOG.warning("store failed", extra={"action": "ups_scp.store_failed", **peer, **facts_of(error)})
-            refusal = Refused(RefusalCode.OUT_OF_RESOURCES)
+            refusal = Refused(refusal_of(error))
             return refused_answer(refusal, normalized=service is not Service.FIND)
         except Exception as error:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
             _LOG.error("message failed", extra={"action": "ups_scp.failed", **peer, **facts_of(error)})

@@ -11,19 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import orjson
 
+from informatics_gateway.retry_after import pause_of
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError
 
 Json = dict[str, Any]
 
 _RETRYABLE = frozenset({408, 409, 423, 425, 429})
-_LONGEST_WAIT = timedelta(hours=1)
 _CODE = re.compile(r"[a-z-]{1,32}")
 _ELEMENT_PATH = re.compile(r"[A-Za-z]{1,64}(\[\d{1,4}\])?(\.[A-Za-z]{1,64}(\[\d{1,4}\])?){0,12}")
 
@@ -72,7 +71,7 @@ def refusal(status: int, retry_after: str, outcome: Json | None) -> DeliveryErro
     told = ", ".join(dict.fromkeys(_issues(outcome)))
     message = f"HTTP {status}" + (f" ({told})" if told else "")
     if status >= 500 or status in _RETRYABLE:
-        return RetryableDeliveryError(message, retry_after=_wait(retry_after))
+        return RetryableDeliveryError(message, retry_after=pause_of(retry_after, datetime.now(UTC)))
     return FinalDeliveryError(message)
 
 
@@ -96,19 +95,6 @@ def _entry_status(response: object) -> int:
     status = response.get("status") if isinstance(response, dict) else None
     digits = str(status)[:3]
     return int(digits) if re.fullmatch(r"[1-5][0-9]{2}", digits) else 0
-
-
-def _wait(retry_after: str) -> timedelta | None:
-    """Retry-After in either of its forms (RFC 9110 10.2.3), at most an hour."""
-    text = retry_after.strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return min(timedelta(seconds=int(text)), _LONGEST_WAIT)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return min(max(aware - datetime.now(UTC), timedelta(0)), _LONGEST_WAIT)
 
 
 def json_object(headers: httpx.Headers, body: bytes) -> Json | None:

@@ -13,24 +13,21 @@ import re
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
-import pydicom
 
 from informatics_gateway.fhir.answer import TransactionResult, check_response, json_object, refusal
-from profiles.air.model import ReportContent
-from profiles.air.read import REPORT_SOP_CLASSES, ReportError, read_report
+from informatics_gateway.stored_report import shipped_report
 from profiles.faults import Fault
 from profiles.fhir.bundle import result_bundle
 from profiles.fhir.identifiers import FhirIdentity
-from profiles.patient import PatientIdentity
 from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
-from task_manager.ports import Receipt, Shipment
+from task_manager.ports import Receipt, Shipment, Turn, at_once
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +189,7 @@ class FhirDeliverer:
         """Close kept connections."""
         self._client.close()
 
-    def deliver(self, shipment: Shipment) -> Receipt:
+    def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
         """Send the results the root SR states; sending twice is harmless.
 
         Raises
@@ -203,6 +200,7 @@ class FhirDeliverer:
             If it will not work unchanged: no SR in the shipment, an unreadable SR, a refusal.
         """
         bundle = shipment_bundle(shipment, self._identity)
+        turn()
         result = self._client.transact(bundle)
         logger.info(
             "results sent as a FHIR transaction",
@@ -228,44 +226,8 @@ def shipment_bundle(shipment: Shipment, identity: FhirIdentity) -> Json:
     FinalDeliveryError
         If there is no SR, or it is not one Airway can read.
     """
-    reports = [
-        (path, instance.size)
-        for instance, path in zip(shipment.instances, shipment.paths, strict=True)
-        if instance.sop_class_uid in REPORT_SOP_CLASSES
-    ]
-    if not reports:
-        raise FinalDeliveryError("the shipment holds no structured report")
-    content = _stored_content(*reports[-1], identity.time_zone or UTC)
-    if shipment.patient is not None:
-        content = _of_patient(content, shipment.patient)
+    content = shipped_report(shipment, identity.time_zone)
     return result_bundle(content, shipment.workitem, settings=identity)
-
-
-def _of_patient(content: ReportContent, patient: PatientIdentity) -> ReportContent:
-    """`content` for the patient its id stands for by now: results of a merged patient are the survivor's."""
-    return replace(
-        content,
-        patient_id=patient.patient_id,
-        issuer_of_patient_id=patient.issuer or content.issuer_of_patient_id,
-        patient_name=patient.name or content.patient_name,
-        patient_birth_date=patient.birth_date or content.patient_birth_date,
-        patient_sex=patient.sex or content.patient_sex,
-    )
-
-
-def _stored_content(path: Path, size: int, zone: tzinfo) -> ReportContent:
-    try:
-        complete = path.stat().st_size == size
-        content = read_report(pydicom.dcmread(path), zone) if complete else None
-    except OSError as error:
-        raise RetryableDeliveryError("the structured report cannot be read from disk") from error
-    except ReportError as error:
-        raise FinalDeliveryError(f"the structured report cannot be told in FHIR: {error}") from error
-    except Exception as error:  # the bytes are of others; pydicom raises nearly anything on bad ones
-        raise FinalDeliveryError("the structured report is no readable DICOM file") from error
-    if content is None:  # cut short it may still read as a report, with fewer results
-        raise FinalDeliveryError("the structured report is not as long as when it was stored")
-    return content
 
 
 def _is_loopback(host: str) -> bool:

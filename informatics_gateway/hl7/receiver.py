@@ -29,6 +29,7 @@ from profiles.hl7.order import ParsedOrderMessage
 from profiles.hl7.prior_report import ParsedReportMessage
 from profiles.hl7.reading import MessageRefusal
 from task_manager.actor import Actor
+from task_manager.doorkeeping import refusal_of
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import MessageIntake
@@ -122,7 +123,7 @@ class MessageReceiver:
             _LOG.error(  # no traceback: its cause may hold the values of a statement
                 "message not stored", extra={"action": "hl7.store", "peer": address, **facts_of(error)}
             )
-            outcome = Refused(RefusalCode.OUT_OF_RESOURCES)
+            outcome = Refused(refusal_of(error))
         if isinstance(outcome, Accepted):
             duplicate = WarningCode.DUPLICATE in outcome.warnings
             _LOG.info(

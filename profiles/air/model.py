@@ -231,3 +231,5 @@ class ReportContent:
     """(Series Instance UID, SOP Class UID, SOP Instance UID) of the evidence, sources and segmentations."""
     is_verified: bool = False
     """Whether a person stands for it: VERIFIED, and not marked preliminary (PS3.3 C.17.2)."""
+    predecessors: tuple[str, ...] = ()
+    """SOP Instance UIDs of the reports it takes the place of (Predecessor Documents, PS3.3 C.17.2.3)."""

@@ -130,6 +130,12 @@ def read_report(dataset: Dataset, zone: tzinfo = UTC) -> ReportContent:
         is_verified=text(dataset, "VerificationFlag") == "VERIFIED"
         and text(dataset, "CompletionFlag") == "COMPLETE"
         and text(dataset, "PreliminaryFlag") != "PRELIMINARY",
+        predecessors=tuple(
+            text(instance, "ReferencedSOPInstanceUID")
+            for study in items(dataset, "PredecessorDocumentsSequence")
+            for series in items(study, "ReferencedSeriesSequence")
+            for instance in items(series, "ReferencedSOPSequence")
+        ),
     )
 
 

@@ -7,17 +7,23 @@ reader it is left: a finding said to be absent or undetermined is the *question*
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from profiles import codes
 from profiles.air.model import ReportContent, ReportedEvaluation, ReportedGroup, ReportedMeasurement
+from profiles.air.wording import (
+    UNVERIFIED,
+    derived_observation_uid,
+    is_number,
+    measurement_title,
+    site_text,
+    stated_presence,
+)
 from profiles.codes import Code
 from profiles.fhir.datatypes import codeable, coding, concept, fhir_date_time, instant, quantity
 from profiles.fhir.entry import Entry, Links
 from profiles.fhir.identifiers import FhirIdentity, Json, observation_identifier, token_query, uid_identifier
-from profiles.uids import derived_uid
 
 _CATEGORY_SYSTEM = "http://terminology.hl7.org/CodeSystem/observation-category"
 _ABSENT_REASON_SYSTEM = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -38,8 +44,6 @@ ABSENT_REASONS: Mapping[Code, str] = {
     codes.VALUE_INDETERMINATE: "unknown",
 }
 """CID 42 qualifier to FHIR data-absent-reason."""
-
-UNVERIFIED = "Computed by an algorithm, not verified by a physician."
 
 
 def report_status(content: ReportContent) -> str:
@@ -106,10 +110,9 @@ class ObservationWriter:
     def _measurement(self, place: str, group: ReportedGroup, measurement: ReportedMeasurement) -> Entry:
         resource = self._start(measurement.observation_uid or self._derived(place), [])
         derivation = measurement.derivation
-        title = measurement.name.meaning + (f" ({derivation.meaning})" if derivation else "")
-        resource["code"] = concept(measurement.name, self.settings, text=title)
+        resource["code"] = concept(measurement.name, self.settings, text=measurement_title(measurement))
         resource |= self._context()
-        if measurement.value is not None and math.isfinite(measurement.value):
+        if measurement.value is not None and is_number(measurement):
             resource["valueQuantity"] = quantity(measurement.value, measurement.unit)
         else:
             resource["dataAbsentReason"] = self._absent_reason(measurement)
@@ -131,8 +134,7 @@ class ObservationWriter:
         return _entry(resource | self._components(group))
 
     def _derived(self, place: str) -> str:
-        """The Observation UID of a content item that has none (SRs of others)."""
-        return derived_uid("observation", self.content.sop_instance_uid, place)
+        return derived_observation_uid(self.content, place)
 
     def _start(self, uid: str, categories: Sequence[Code]) -> Json:
         resource: Json = {"resourceType": "Observation", "identifier": [observation_identifier(uid)]}
@@ -157,10 +159,7 @@ class ObservationWriter:
     def _end(self, group: ReportedGroup, method: Json | None = None) -> Json:
         end: Json = {} if self.content.is_verified else {"note": [{"text": UNVERIFIED}]}
         if group.finding_site is not None:
-            side = f", {group.laterality.meaning.lower()}" if group.laterality else ""
-            end["bodySite"] = concept(
-                group.finding_site, self.settings, text=f"{group.finding_site.meaning}{side}"
-            )
+            end["bodySite"] = concept(group.finding_site, self.settings, text=site_text(group))
         end |= method or {}
         if self.links.device is not None:
             end["device"] = self.links.device
@@ -195,14 +194,6 @@ class ObservationWriter:
             name_type = concept(codes.TRACKING_IDENTIFIER, self.settings)
             found.append({"type": name_type, "value": group.tracking_identifier})
         return found
-
-
-def stated_presence(group: ReportedGroup) -> Code | None:
-    """What the group says of its finding when that is not "present": absent or undetermined (CID 240)."""
-    for each in group.evaluations:
-        if each.name.same_concept(codes.PRESENCE_OF_PROPERTY) and not each.value.same_concept(codes.PRESENT):
-            return each.value
-    return None
 
 
 def _interpretation(stated: Code) -> Json:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profiles.air.model import ReportContent
+from profiles.answered_orders import answered_requests
 from profiles.codes import IMAGING_PROCEDURE, Code
-from profiles.dicom_json import DicomJson, items, text
+from profiles.dicom_json import DicomJson
 from profiles.fhir.datatypes import concept
 from profiles.fhir.entry import Entry
 from profiles.fhir.identifiers import FhirIdentity, Json, order_identifier, token_query
@@ -43,56 +44,18 @@ def requested_procedures(
     An item with another accession number than the SR's is left out: the SR is what was stored.
     """
     found: dict[str, RequestedProcedure] = {}
-    for item in items(workitem, "ReferencedRequestSequence"):
-        accession = text(item, "AccessionNumber").strip()
-        if accession and content.accession_number and accession != content.accession_number:
-            continue
-        procedure = RequestedProcedure(
-            identifiers=_identifiers(item, accession, settings),
-            code=_procedure_code(item),
-            description=text(item, "RequestedProcedureDescription").strip(),
+    for request in answered_requests(workitem, content.accession_number):
+        kinds = (("ACSN", request.accession), ("FILL", request.filler), ("PLAC", request.placer))
+        identifiers = tuple(
+            order_identifier(kind, number.value, settings.order_system(kind, number.issuer))
+            for kind, number in kinds
+            if number.value
         )
-        if procedure.identifiers:
-            found.setdefault(token_query(procedure.identifiers[0]), procedure)
+        procedure = RequestedProcedure(
+            identifiers=identifiers, code=request.procedure, description=request.description
+        )
+        found.setdefault(token_query(identifiers[0]), procedure)
     return tuple(found.values())
-
-
-def _identifiers(item: DicomJson, accession: str, settings: FhirIdentity) -> tuple[Json, ...]:
-    numbers = (
-        ("ACSN", accession, "IssuerOfAccessionNumberSequence"),
-        (
-            "FILL",
-            text(item, "FillerOrderNumberImagingServiceRequest").strip(),
-            "OrderFillerIdentifierSequence",
-        ),
-        (
-            "PLAC",
-            text(item, "PlacerOrderNumberImagingServiceRequest").strip(),
-            "OrderPlacerIdentifierSequence",
-        ),
-    )
-    return tuple(
-        order_identifier(kind, number, settings.order_system(kind, _issuer(item, issuer_keyword)))
-        for kind, number, issuer_keyword in numbers
-        if number
-    )
-
-
-def _issuer(item: DicomJson, keyword: str) -> str:
-    """Universal id, else local namespace, of a Hierarchic Designator macro (PS3.3 10.17)."""
-    for designator in items(item, keyword):
-        issuer = text(designator, "UniversalEntityID") or text(designator, "LocalNamespaceEntityID")
-        if issuer:
-            return issuer.strip()
-    return ""
-
-
-def _procedure_code(item: DicomJson) -> Code | None:
-    for code in items(item, "RequestedProcedureCodeSequence"):
-        value, scheme = text(code, "CodeValue"), text(code, "CodingSchemeDesignator")
-        if value and scheme:
-            return Code(value, scheme, text(code, "CodeMeaning"))
-    return None
 
 
 def service_request_entry(procedure: RequestedProcedure, patient: Json, settings: FhirIdentity) -> Entry:

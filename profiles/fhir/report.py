@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 
-from profiles import codes
-from profiles.air.model import ReportContent, ReportedGroup, ReportedMeasurement
+from profiles.air.model import ReportContent
+from profiles.air.wording import report_text
 from profiles.fhir.datatypes import concept, fhir_date_time, instant
 from profiles.fhir.entry import Entry, Links
 from profiles.fhir.identifiers import FhirIdentity, Json, token_query, uid_identifier
-from profiles.fhir.observation import UNVERIFIED, report_status, stated_presence
+from profiles.fhir.observation import report_status
 
 _CATEGORIES = (
     {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"},
@@ -49,38 +48,6 @@ def report_entry(
     resource["imagingStudy"] = [links.study]
     resource["presentedForm"] = [_attachment(report_text(content))]
     return Entry(resource=resource, if_none_exist=token_query(identifier))
-
-
-def report_text(content: ReportContent) -> str:
-    """The results as plain text, one line per number; no patient data."""
-    algorithm = " ".join(part for part in (content.device_name, content.device_version) if part)
-    lines = [content.title.meaning] if content.is_verified else [content.title.meaning, UNVERIFIED]
-    if algorithm:
-        lines.append(f"Algorithm: {algorithm}")
-    lines += [f"Algorithm parameter: {parameter}" for parameter in content.algorithm_parameters]
-    for group in content.groups:
-        lines += ["", _group_title(group)]
-        lines += [f"  {_measurement_line(measurement)}" for measurement in group.measurements]
-        lines += [f"  {each.name.meaning}: {each.value.meaning}" for each in group.evaluations]
-    if not content.groups:
-        lines += ["", "No measurements."]
-    return "\n".join(lines) + "\n"
-
-
-def _group_title(group: ReportedGroup) -> str:
-    finding = group.finding or group.finding_site or codes.MEASUREMENT_GROUP
-    side = f", {group.laterality.meaning.lower()}" if group.laterality else ""
-    stated = stated_presence(group)
-    return f"{finding.meaning}{side}" + (f": {stated.meaning.lower()}" if stated else "")
-
-
-def _measurement_line(measurement: ReportedMeasurement) -> str:
-    derivation = f" ({measurement.derivation.meaning})" if measurement.derivation else ""
-    if measurement.value is None or not math.isfinite(measurement.value):
-        why = f": {measurement.failure.meaning}" if measurement.failure else ""
-        return f"{measurement.name.meaning}{derivation}: no value{why}"
-    unit = measurement.unit.value if measurement.unit.scheme == "UCUM" else measurement.unit.meaning
-    return f"{measurement.name.meaning}{derivation}: {measurement.value!r} {unit}"
 
 
 def _attachment(text: str) -> Json:

@@ -23,7 +23,7 @@ _REJECTED = frozenset(
         ErrorCode.VERSION,
     }
 )
-_MEANINGS = {
+MEANINGS = {
     ErrorCode.SEGMENT_SEQUENCE: "Segment sequence error",
     ErrorCode.REQUIRED_FIELD_MISSING: "Required field missing",
     ErrorCode.DATA_TYPE: "Data type error",
@@ -40,6 +40,7 @@ _MEANINGS = {
     ErrorCode.RECORD_LOCKED: "Application record locked",
     ErrorCode.APPLICATION: "Application internal error",
 }
+"""HL7 table 0357."""
 
 
 class AcknowledgementCode(StrEnum):
@@ -171,7 +172,7 @@ def _errors(header: Header, version: str, faults: Sequence[Hl7Fault]) -> list[li
         places = []
         for fault in faults:
             at = fault.location
-            code = encoding.subcomponent.join([fault.code, _MEANINGS[fault.code], "HL70357"])
+            code = encoding.subcomponent.join([fault.code, MEANINGS[fault.code], "HL70357"])
             places.append(
                 component.join([at.segment, str(at.sequence), str(at.field) if at.field else "", code])
             )
@@ -184,7 +185,7 @@ def _errors(header: Header, version: str, faults: Sequence[Hl7Fault]) -> list[li
             parts += [str(at.field), str(at.repetition)]
         if at.component:
             parts += [str(at.component)]
-        code = component.join([fault.code, _MEANINGS[fault.code], "HL70357"])
+        code = component.join([fault.code, MEANINGS[fault.code], "HL70357"])
         message = encoding.encoded(fault.text[:250])
         segments.append(["ERR", "", component.join(parts), code, "E", "", "", "", message])
     return segments

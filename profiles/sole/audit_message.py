@@ -19,7 +19,7 @@ from lxml.etree import SubElement, tostring  # writes only; nothing is parsed he
 from profiles import codes
 from profiles.codes import Code
 from profiles.hl7.message import STANDARD_ENCODING
-from profiles.sole.events import EventType, OperationalEvent
+from profiles.sole.events import OWN_EVENTS, EventType, OperationalEvent
 from profiles.uids import is_uid
 
 EVENT_NAMES: Mapping[EventType, str] = {
@@ -34,6 +34,11 @@ EVENT_NAMES: Mapping[EventType, str] = {
     EventType.PATIENT_MERGED: "PatientMerge",
     EventType.PATIENT_RENUMBERED: "RemapHL7ID",
     EventType.PATIENT_UPDATED: "Patient Record",
+    EventType.INSTANCES_REMOVED: "DICOM Study Deleted",
+    EventType.STUDY_NOT_RUN: "StudyNotRun",
+    EventType.WORKITEM_SCHEDULED: "WorkitemScheduled",
+    EventType.WORKITEM_CANCELED: "WorkitemCanceled",
+    EventType.DELIVERY_GIVEN_UP: "DeliveryGivenUp",
 }
 MAX_INSTANCES = 256
 MAX_DESCRIPTION = 32 * 1024
@@ -47,13 +52,16 @@ _LIFE_CYCLES: Mapping[EventType, str] = {
     EventType.PROCESSING_COMPLETED: "8",
     EventType.RESULTS_STORED: "1",
     EventType.EXPORTED: "10",
+    EventType.INSTANCES_REMOVED: "15",
 }
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}")
 
 
 def event_code(event_type: EventType) -> Code:
-    """EventTypeCode: the RadLex term of the event; DICOM's (PS3.16 CID 400) where RadLex has none."""
+    """EventTypeCode: the RadLex term of the event; DICOM's (PS3.16 CID 400) or our own where it has none."""
+    if event_type in OWN_EVENTS:
+        return Code(event_type.value, "99AIRWAY", EVENT_NAMES[event_type])
     scheme = "RadLex" if event_type.value.startswith("RID") else "DCM"
     return Code(event_type.value, scheme, EVENT_NAMES[event_type])
 

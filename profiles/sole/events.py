@@ -13,7 +13,11 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """RadLex code of the event, or that of DICOM; the member's name says what happened."""
+    """RadLex code of the event, or that of DICOM; the member's name says what happened.
+
+    Codes that begin with AW are our own (99AIRWAY): neither has a term. They are recorded only where
+    somebody is to be told of them.
+    """
 
     ORDER_RECEIVED = "RID45895"
     EXAM_CANCELLED = "RID45862"
@@ -26,6 +30,15 @@ class EventType(StrEnum):
     PATIENT_MERGED = "RID45898"
     PATIENT_RENUMBERED = "RID45922"
     PATIENT_UPDATED = "110110"
+    INSTANCES_REMOVED = "110105"
+    STUDY_NOT_RUN = "AW2001"
+    WORKITEM_SCHEDULED = "AW2002"
+    WORKITEM_CANCELED = "AW2003"
+    DELIVERY_GIVEN_UP = "AW2004"
+
+
+OWN_EVENTS = frozenset(one for one in EventType if one.value.startswith("AW"))
+"""Events that are recorded only where somebody is to be told of them."""
 
 
 class Outcome(StrEnum):

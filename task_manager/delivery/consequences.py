@@ -19,6 +19,7 @@ from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.outbox import JobKind, delivery_lane
 from task_manager.store import jobs, studies
 from task_manager.store.database import Connection
+from task_manager.study.model import Instance
 from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.commands import Command
 from task_manager.workitem.model import Workitem
@@ -79,10 +80,15 @@ class Consequences:
                 workitem_uid=workitem.uid,
             )
 
-    def exported(self, connection: Connection, workitem: Workitem, destination: str, now: datetime) -> None:
+    def exported(
+        self,
+        connection: Connection,
+        workitem: Workitem,
+        destination: str,
+        now: datetime,
+        sent: Sequence[Instance],
+    ) -> None:
         """Write the event of a finished delivery."""
-        outputs = output_sop_instance_uids(workitem.attributes)
-        stored = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
         event = workitem_event(
             workitem.uid,
             workitem.attributes,
@@ -91,7 +97,7 @@ class Consequences:
             qualifier=destination,
             machine="AIRWAY",
             destination=destination,
-            instances=tuple((instance.sop_class_uid, instance.sop_instance_uid) for instance in stored),
+            instances=tuple((instance.sop_class_uid, instance.sop_instance_uid) for instance in sent),
         )
         jobs.record_event(connection, event, self._sinks, now)
 

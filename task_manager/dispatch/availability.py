@@ -13,17 +13,24 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 
 from profiles.dicom_json import DicomJson, items, tag_key, text, values
+from profiles.request import Request, RequestKind, Trigger, blank_order
 from profiles.uids import is_uid
 from profiles.ups.dataset import read_dataset
 from task_manager.actor import Actor
+from task_manager.errors import ConflictError, StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
+from task_manager.request_intake import RequestIntake
 from task_manager.store.availability import Availability, put_availability
 from task_manager.store.database import Connection
+from task_manager.store.evidence import note_evidence
+from task_manager.study.evidence import availability_evidence
 from task_manager.workitem.validate import Findings
 
 _LOG = logging.getLogger(__name__)
 _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
+_TO_BE_HAD = ("ONLINE", "NEARLINE")
 _MOST_INSTANCES = 100_000
+_TRIES = 5
 
 
 def told_availability(notification: DicomJson, *, source: str, now: datetime) -> list[Availability] | Refused:
@@ -121,7 +128,9 @@ class StoredAvailability:
     write
         Opens a transaction that is durable when it closes.
     told
-        Called after each commit: workitems may have become ready.
+        Called after each commit: workitems may have become ready, a study complete.
+    requests
+        Where a notification of something that can be had becomes a request for its study, if anywhere.
     """
 
     def __init__(
@@ -130,8 +139,10 @@ class StoredAvailability:
         *,
         clock: Callable[[], datetime],
         told: Callable[[], None],
+        requests: RequestIntake | None = None,
     ) -> None:
         self._write = write
+        self._requests = requests
         self._clock = clock
         self._told = told
 
@@ -143,12 +154,30 @@ class StoredAvailability:
         StoreError
             If the database fails; nothing was acknowledged.
         """
-        found = told_availability(notification, source=f"ian:{actor.name}", now=self._clock())
+        now = self._clock()
+        found = told_availability(notification, source=f"ian:{actor.name}", now=now)
         if isinstance(found, Refused):
             return found
+        for _ in range(_TRIES):
+            try:
+                self._keep(found, notification, actor, now)
+            except ConflictError:  # another notification of the same study
+                continue
+            extra = {"action": "availability.told", "source": actor.name, "instances": len(found)}
+            _LOG.info("instances are available", extra=extra)
+            self._told()
+            return Accepted()
+        raise StoreError("a notification could not be recorded: others keep changing the same")
+
+    def _keep(self, found: list[Availability], notification: DicomJson, actor: Actor, now: datetime) -> None:
         with self._write() as connection:
             put_availability(connection, found)
-        extra = {"action": "availability.told", "source": actor.name, "instances": len(found)}
-        _LOG.info("instances are available", extra=extra)
-        self._told()
-        return Accepted()
+            note_evidence(connection, availability_evidence(notification, source=actor.name, now=now), now)
+            if self._requests is not None and any(one.availability in _TO_BE_HAD for one in found):
+                uid = text(notification, "StudyInstanceUID")
+                request = Request(
+                    name=f"{actor.name}:{uid}",
+                    trigger=Trigger(kind=RequestKind.AVAILABILITY, source=actor.name),
+                    asked=blank_order(study_instance_uid=uid),
+                )
+                self._requests.record_in(connection, request, actor=actor, now=now)

@@ -92,11 +92,18 @@ class Verification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionLimits:
-    """How long final workitems, event reports and finished jobs are kept (workitems: TF-2:4.85.4.1.3)."""
+    """How long final workitems, event reports and finished jobs are kept (workitems: TF-2:4.85.4.1.3), HL7
+    messages, what they changed, reports of earlier examinations, explanations and operational events.
+    """
 
     workitems: timedelta = timedelta(days=30)
     reports: timedelta = timedelta(days=7)
     jobs: timedelta = timedelta(days=30)
+    messages: timedelta = timedelta(days=90)
+    histories: timedelta = timedelta(days=1095)
+    prior_reports: timedelta = timedelta(days=1095)
+    explanations: timedelta = timedelta(days=1825)
+    events: timedelta = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ lock (PS3.4 CC.2.1.3). Work is done in small transactions, so that no writer wai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from task_manager.dispatch.model import RetentionLimits
-from task_manager.store import retention
+from task_manager.store import history_retention, retention
 from task_manager.store.database import Database
 
 _LOG = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Retention:
             return 0
         deleted = 0
         unfinished = False
-        for step in (self._workitems, self._reports, self._jobs, self._availability):
+        for step in (self._workitems, self._reports, self._jobs, self._availability, *self._histories()):
             for _ in range(_MOST_STEPS):
                 number, more = step(now)
                 deleted += number
@@ -88,6 +89,29 @@ class Retention:
                 number = retention.purge_jobs(connection, ids)
         self._job_position = position or 0
         return number, position is not None
+
+    def _histories(self) -> Iterator[Callable[[datetime], tuple[int, bool]]]:
+        """One step for each kind of history."""
+        limits = self._limits
+        for purge, kept in (
+            (history_retention.purge_messages, limits.messages),
+            (history_retention.purge_order_changes, limits.histories),
+            (history_retention.purge_identity_changes, limits.histories),
+            (history_retention.purge_prior_reports, limits.prior_reports),
+            (history_retention.purge_explanations, limits.explanations),
+            (history_retention.purge_events, limits.events),
+        ):
+            yield partial(self._history, purge, kept)
+        yield self._keeps
+
+    def _history(self, purge: Callable[..., int], kept: timedelta, now: datetime) -> tuple[int, bool]:
+        with self._database.write() as connection:
+            number = purge(connection, now - kept, limit=_ROWS_AT_ONCE)
+        return number, number == _ROWS_AT_ONCE
+
+    def _keeps(self, now: datetime) -> tuple[int, bool]:
+        with self._database.write() as connection:
+            return history_retention.purge_keeps(connection, now), False
 
     def _availability(self, now: datetime) -> tuple[int, bool]:
         before = now - max(self._limits.workitems, LEAST_KEPT)

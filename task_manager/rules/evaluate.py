@@ -7,12 +7,14 @@ rule set to many studies keeps an :class:`Evaluator`, which prepares it once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from profiles.order import Order, Priority
+from profiles.request import IMAGES_CAME, Trigger
 from task_manager.rules.acquisition import NOTHING_KNOWN, Acquisition
 from task_manager.rules.explain import RuleExplanation, RuleVerdict
+from task_manager.rules.facts import TRIGGER_FACTS
 from task_manager.rules.model import Rule, RuleSet, Verdict
 from task_manager.rules.program import Preparation, all_of
 from task_manager.rules.scope import World
@@ -28,12 +30,19 @@ _RULE_VERDICTS = {
 
 
 class Evaluator:
-    """One rule set, prepared. May be used by several threads at once."""
+    """One rule set, prepared. May be used by several threads at once.
+
+    Attributes
+    ----------
+    looks_at_triggers
+        Whether any rule asks who asked for a study.
+    """
 
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
         preparation = Preparation()
         self._prepared = [_PreparedRule(rule, rules.version, preparation) for rule in rules.rules]
+        self.looks_at_triggers = preparation.asks(TRIGGER_FACTS)
 
     @property
     def is_costly(self) -> bool:
@@ -46,6 +55,7 @@ class Evaluator:
         order: Order | None,
         acquisition: Acquisition = NOTHING_KNOWN,
         *,
+        triggers: Sequence[Trigger] = (IMAGES_CAME,),
         approved: Collection[str] = (),
     ) -> tuple[RuleExplanation, ...]:
         """Every rule with its verdict and all that was looked at, in the order of the rule set.
@@ -54,10 +64,12 @@ class Evaluator:
         ----------
         acquisition
             Where senders and the headers of all images are found, if a rule asks for them.
+        triggers
+            What asked for the study, the arrival of its images among them.
         approved
             Names of rules that a person let run though they have many candidates.
         """
-        world = World(study, order, acquisition, self.rules.classifiers)
+        world = World(study, order, acquisition, self.rules.classifiers, triggers)
         found: list[RuleExplanation] = []
         first: dict[str, str] = {}
         for prepared in self._prepared:

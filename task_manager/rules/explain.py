@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from task_manager.rules.model import Verdict
+from task_manager.rules.prior_outcomes import PriorOutcome, prior_from_json, prior_lines, prior_to_json
 
 _MARKS = {Verdict.TRUE: "✓", Verdict.FALSE: "✗", Verdict.UNKNOWN: "?"}
 
@@ -22,7 +23,8 @@ class RuleVerdict(StrEnum):
     """What became of a rule; only MATCHED runs its app.
 
     PASSED_OVER would have matched, but an earlier rule of its file did and only the first may; REVIEW would
-    have matched, but has more candidates than a machine may choose from.
+    have matched, but has more candidates than a machine may choose from; WAITING is for more of the study
+    than other rules need.
     """
 
     MATCHED = "matched"
@@ -30,6 +32,7 @@ class RuleVerdict(StrEnum):
     UNKNOWN = "unknown"
     PASSED_OVER = "passed over"
     REVIEW = "manual review"
+    WAITING = "waiting"
 
 
 _RULE_MARKS = {
@@ -38,6 +41,7 @@ _RULE_MARKS = {
     RuleVerdict.UNKNOWN: "?",
     RuleVerdict.PASSED_OVER: "-",
     RuleVerdict.REVIEW: "!",
+    RuleVerdict.WAITING: "…",
 }
 _SHOWN_CHARACTERS = 64
 
@@ -130,7 +134,7 @@ class RuleExplanation:
     active
         The time windows of the rule; None if it has none.
     note
-        Which rule was first, or that a person let it run.
+        Which rule was first, that a person let it run, or what it waits for.
     """
 
     rule: str
@@ -142,6 +146,7 @@ class RuleExplanation:
     requirements: tuple[RequirementOutcome, ...]
     active: ConditionOutcome | None = None
     note: str = ""
+    priors: tuple[PriorOutcome, ...] = ()
 
     @property
     def matched(self) -> bool:
@@ -161,7 +166,8 @@ class RuleExplanation:
     @property
     def parameters(self) -> dict[str, str]:
         """The parameters of the app that name its inputs: UIDs of series, separated by a blank."""
-        return {one.parameter: " ".join(one.selected) for one in self.requirements if one.parameter}
+        named = {one.parameter: " ".join(one.selected) for one in self.requirements if one.parameter}
+        return named | {one.parameter: " ".join(one.series) for one in self.priors if one.parameter}
 
     def takes(self, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether an image is part of an input."""
@@ -187,6 +193,8 @@ def to_json(explanation: RuleExplanation) -> str:
         content["active"] = _condition_to_json(explanation.active)
     if explanation.note:
         content["note"] = explanation.note
+    if explanation.priors:
+        content["priors"] = [prior_to_json(one) for one in explanation.priors]
     return orjson.dumps(content).decode()
 
 
@@ -209,6 +217,7 @@ def from_json(content: str) -> RuleExplanation:
         requirements=tuple(_requirement_from_json(one) for one in document["requirements"]),
         active=_condition_from_json(document["active"]) if "active" in document else None,
         note=document.get("note", ""),
+        priors=tuple(prior_from_json(one) for one in document.get("priors", ())),
     )
 
 
@@ -329,6 +338,7 @@ def render(explanations: Sequence[RuleExplanation]) -> str:
         lines.extend("  " + line for line in _condition_lines(one.when))
         for requirement in one.requirements:
             lines.extend("  " + line for line in _requirement_lines(requirement))
+        lines.extend("  " + line for line in prior_lines(one.priors))
     versions = dict.fromkeys(one.rules_version for one in explanations)
     lines.append(f"rule set version {', '.join(versions)}")
     return "\n".join(lines)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rules can ask of a series beside attributes of its header, by name.
+"""What rules can ask of a study or series beside attributes of its header, by name.
 
 Only names, representations and meanings; the values come from ``survey.py`` (computed over the headers of
-all images), ``acquisition.py`` (where it came from) and a classifier. Units are in the names.
+all images), ``acquisition.py`` (where it came from), ``profiles/request.py`` (who asked for it) and a
+classifier. Units are in the names.
 """
 
 from __future__ import annotations
@@ -31,6 +32,20 @@ SOURCE_FACTS: Mapping[str, Fact] = {
     "source.calling_ae": Fact("AE", "calling AE title of who sent images of it; over DICOMweb the user"),
     "source.called_ae": Fact("AE", "AE title it was sent to"),
     "source.door": Fact("CS", "`dicom` or `dicomweb`"),
+}
+
+TRIGGER_FACTS: Mapping[str, Fact] = {
+    "trigger.kind": Fact(
+        "CS",
+        "every way the study was asked for: `images` (always), `hl7`, `service-request`, `task`, "
+        "`availability`, `performed-step`, `workitem`, `person`",
+    ),
+    "trigger.source": Fact(
+        "LO", "the systems that asked: sending application, AE title, user or host name; none for images"
+    ),
+    "trigger.requester": Fact("PN", "who stands behind them, as they told"),
+    "trigger.app": Fact("LO", "the apps that were asked for by name"),
+    "trigger.priority": Fact("CS", "how urgent, where it was said: `HIGH`, `MEDIUM` or `LOW`"),
 }
 
 IMAGE_FACTS: Mapping[str, Fact] = {
@@ -68,5 +83,5 @@ LEARNED_FACTS: Mapping[str, Fact] = {
     "learned.class": Fact("LO", "label the classifier of the file gives; unknown below its confidence"),
 }
 
-FACTS: Mapping[str, Fact] = {**SOURCE_FACTS, **IMAGE_FACTS, **LEARNED_FACTS}
+FACTS: Mapping[str, Fact] = {**SOURCE_FACTS, **TRIGGER_FACTS, **IMAGE_FACTS, **LEARNED_FACTS}
 FACT_SPACES = frozenset(name.partition(".")[0] for name in FACTS)

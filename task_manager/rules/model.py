@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from profiles.order import Priority
+from task_manager.study.completeness import CompletenessChange
 
 
 class Verdict(StrEnum):
@@ -271,6 +272,44 @@ class SeriesRequirement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriorRequirement:
+    """A named input of earlier studies of the same patient, fetched if they are not here.
+
+    Attributes
+    ----------
+    series
+        Which of their series are taken.
+    modality, body_part
+        Of which a study must have one; ``same`` means those of the study the rule runs on. Empty for any.
+    description
+        Patterns of which the study description must be like one; empty for any.
+    min_age_days, max_age_days
+        How many days before the study they were made; None sets no bound.
+    count
+        How many at most, the newest first.
+    archives
+        Names of the archives that are asked; empty for all. What is here counts always.
+    required
+        Whether a person decides if there is none; else the app runs without.
+    wait_min
+        How long is waited for them, minutes.
+    """
+
+    name: str
+    series: SeriesRequirement
+    parameter: str = ""
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    description: tuple[str, ...] = ()
+    min_age_days: int = 0
+    max_age_days: int | None = None
+    count: int = 1
+    archives: tuple[str, ...] = ()
+    required: bool = False
+    wait_min: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A span of time in which a rule is active; what is None is open.
 
@@ -305,6 +344,8 @@ class Rule:
     ----------
     app
         Name of the app that shall run.
+    priors
+        Inputs that are earlier studies of the same patient.
     active
         Time windows; it must have been one when the study began to arrive. Empty is always.
     priority
@@ -319,12 +360,15 @@ class Rule:
         File of the rule. Of the rules of a group that is `first_match` only the first that matches runs.
     label
         Version its author gave the file.
+    completeness
+        What completes a study for it, where that differs from the source of the study.
     """
 
     name: str
     app: str
     when: Condition
     series: tuple[SeriesRequirement, ...]
+    priors: tuple[PriorRequirement, ...] = ()
     active: tuple[Window, ...] = ()
     priority: Priority | None = None
     destinations: tuple[str, ...] = ()
@@ -333,6 +377,7 @@ class Rule:
     group: str = ""
     first_match: bool = False
     label: str = ""
+    completeness: CompletenessChange | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

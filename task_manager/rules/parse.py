@@ -28,6 +28,7 @@ from task_manager.rules.model import (
     ImageChoice,
     Learned,
     Preference,
+    PriorRequirement,
     Rule,
     RuleSet,
     SeriesClassifier,
@@ -63,6 +64,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "active": "list of time windows; the study must have begun to arrive in one",
         "when": "condition on the study and its order; without it any study",
         "series": "**required**; list of inputs, each must find a series",
+        "priors": "list of inputs that are earlier studies of the same patient",
         "priority": "`HIGH`, `MEDIUM` or `LOW`; without it the order's, else the app's, else `MEDIUM`",
         "destinations": "names of destinations for the results; without it all",
         "parameters": "parameters of the app, over its defaults",
@@ -86,6 +88,24 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "other_than": "names of earlier inputs whose series are not taken again",
         "parameter": "parameter of the app that gets the Series Instance UIDs of this input",
     },
+    "prior": {
+        "name": "**required**; unique in the rule",
+        "parameter": "parameter of the app that gets the Series Instance UIDs of this input",
+        "required": "`true`: a person decides if there is none; `false` (default): the app runs without",
+        "count": "how many studies at most, the newest first; 1 without it",
+        "modality": "modality or list; the study must have one; `same`: of this study; without it any",
+        "body_part": "body part or list; as `modality`",
+        "description": "pattern or list of patterns of the study description, with `*` and `?`",
+        "min_age_days": "made at least so many days before this study",
+        "max_age_days": "made at most so many days before this study",
+        "archives": "names of the archives that are asked; without it all",
+        "wait_min": "how long is waited for them, minutes; 30 without it",
+        "where": "condition on their series; without it any series",
+        "min_instances": "fewest instances of a series, 1 without it",
+        "max_instances": "most instances of a series",
+        "prefer": "list of preferences that rank their series",
+        "take": "`all` (default): every series that fits; `one`: the first of each study",
+    },
     "images": {
         "where": "condition on the image",
         "prefer": "list of preferences that rank images",
@@ -104,6 +124,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 
 _MAXIMUM_INSTANCES = 1_000_000
 _DEFAULT_CONFIDENCE = 0.8
+_WAIT_MIN = 30
 _Kind = TypeVar("_Kind", bound=StrEnum)
 
 
@@ -113,13 +134,18 @@ def parse_rules(
     *,
     apps: Collection[str] | None = None,
     destinations: Collection[str] | None = None,
+    archives: Collection[str] | None = None,
 ) -> RuleSet:
     """The rules of one text; see :func:`parse_rule_texts`."""
-    return parse_rule_texts({source: text}, apps=apps, destinations=destinations)
+    return parse_rule_texts({source: text}, apps=apps, destinations=destinations, archives=archives)
 
 
 def load_rules(
-    place: Path, *, apps: Collection[str] | None = None, destinations: Collection[str] | None = None
+    place: Path,
+    *,
+    apps: Collection[str] | None = None,
+    destinations: Collection[str] | None = None,
+    archives: Collection[str] | None = None,
 ) -> RuleSet:
     """The rules of a file, or of all ``*.yaml`` files of a folder in order of their names; none without it.
 
@@ -137,7 +163,7 @@ def load_rules(
             faults.append(Fault(f"{path}:1", f"cannot be read as UTF-8 text ({type(error).__name__})"))
     if faults:
         raise ConfigurationError(*faults)
-    return parse_rule_texts(texts, apps=apps, destinations=destinations)
+    return parse_rule_texts(texts, apps=apps, destinations=destinations, archives=archives)
 
 
 def parse_rule_texts(
@@ -145,6 +171,7 @@ def parse_rule_texts(
     *,
     apps: Collection[str] | None = None,
     destinations: Collection[str] | None = None,
+    archives: Collection[str] | None = None,
 ) -> RuleSet:
     """One rule set of several texts; models they name are read from beside them.
 
@@ -152,7 +179,7 @@ def parse_rule_texts(
     ----------
     texts
         Name of the source (shown in faults and explanations) to YAML text.
-    apps, destinations
+    apps, destinations, archives
         Names that exist; None leaves them unchecked.
 
     Raises
@@ -161,7 +188,7 @@ def parse_rule_texts(
         With every fault of every text.
     """
     faults = FaultList()
-    reader = _RuleReader(faults, apps, destinations)
+    reader = _RuleReader(faults, apps, destinations, archives)
     digest = hashlib.sha256()
     for source, text in texts.items():
         digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
@@ -179,11 +206,16 @@ class _RuleReader:
     """Reads rules, collecting faults and refusing one name for two rules."""
 
     def __init__(
-        self, faults: FaultList, apps: Collection[str] | None, destinations: Collection[str] | None
+        self,
+        faults: FaultList,
+        apps: Collection[str] | None,
+        destinations: Collection[str] | None,
+        archives: Collection[str] | None,
     ) -> None:
         self.faults = faults
         self.apps = apps
         self.destinations = destinations
+        self.archives = archives
         self.conditions = ConditionReader(faults)
         self.rules: list[Rule] = []
         self.names: set[str] = set()
@@ -236,6 +268,10 @@ class _RuleReader:
             if not entries:
                 self.faults.add(keys["series"], "at least one series is needed")
             requirements = [self.requirement(one, requirement_names) for one in entries]
+        priors = [
+            self.prior(one, requirement_names)
+            for one in (keys["priors"].sequence(self.faults) if "priors" in keys else ())
+        ]
         active = keys["active"].sequence(self.faults) if "active" in keys else []
         if "active" in keys and not active and keys["active"].is_sequence:
             self.faults.add(keys["active"], "the list of windows is empty")
@@ -246,6 +282,7 @@ class _RuleReader:
             app=app,
             when=self.condition(keys, "when"),
             series=tuple(requirements),
+            priors=tuple(priors),
             active=tuple(read_window(one, self.zone, self.faults) for one in active),
             priority=self.choice(keys, "priority", Priority) if "priority" in keys else None,
             destinations=tuple(
@@ -282,6 +319,58 @@ class _RuleReader:
             other_than=tuple(other_than),
             parameter=self.name(keys, "parameter", set(), "parameter"),
         )
+
+    def prior(self, entry: Entry, names: list[str]) -> PriorRequirement:
+        keys = entry.mapping(self.faults, tuple(KEYS["prior"]), required=("name",))
+        name = self.name(keys, "name", names, "input")
+        least, oldest = self.count(keys, "min_age_days") or 0, self.count(keys, "max_age_days")
+        if oldest is not None and oldest < least:
+            self.faults.add(keys["max_age_days"], f"less than min_age_days ({least})")
+        fewest, most = self.count(keys, "min_instances") or 1, self.count(keys, "max_instances")
+        if most is not None and most < fewest:
+            self.faults.add(keys["max_instances"], f"less than min_instances ({fewest})")
+        return PriorRequirement(
+            name=name,
+            series=SeriesRequirement(
+                name=name,
+                where=self.condition(keys, "where"),
+                min_instances=fewest,
+                max_instances=most,
+                prefer=self.preferences(keys),
+                take=(self.choice(keys, "take", Take) or Take.ALL) if "take" in keys else Take.ALL,
+            ),
+            parameter=self.name(keys, "parameter", set(), "parameter"),
+            modality=self.texts(keys, "modality"),
+            body_part=self.texts(keys, "body_part"),
+            description=self.texts(keys, "description"),
+            min_age_days=least,
+            max_age_days=oldest,
+            count=self.count(keys, "count") or 1,
+            archives=tuple(
+                self.known(one, self.archives, "archive")
+                for one in (keys["archives"].sequence(self.faults) if "archives" in keys else ())
+            ),
+            required=self.flag(keys, "required"),
+            wait_min=self.count(keys, "wait_min") or _WAIT_MIN,
+        )
+
+    def texts(self, keys: Mapping[str, Entry], key: str) -> tuple[str, ...]:
+        """One text or a list of some, none empty."""
+        if key not in keys:
+            return ()
+        several = keys[key].is_sequence
+        entries = keys[key].sequence(self.faults) if several else [keys[key]]
+        found = [(one, one.text(self.faults).strip()) for one in entries]
+        for one, text in found:
+            if not text:
+                self.faults.add(one, "must not be empty")
+        return tuple(text for _, text in found if text)
+
+    def flag(self, keys: Mapping[str, Entry], key: str) -> bool:
+        text = keys[key].text(self.faults) if key in keys else "false"
+        if text not in ("true", "false"):
+            self.faults.add(keys[key], "must be true or false")
+        return text == "true"
 
     def images(self, entry: Entry) -> ImageChoice:
         keys = entry.mapping(self.faults, tuple(KEYS["images"]))

@@ -9,7 +9,7 @@ different rules are done once for each series.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from profiles.codes import Code
@@ -90,6 +90,10 @@ class Preparation:
                 if known is None:
                     known = self._tests[condition] = _test(condition, len(self._tests))
                 return known
+
+    def asks(self, facts: Container[str]) -> bool:
+        """Whether any test asks one of these facts."""
+        return any(test.reference.fact in facts for test in self._tests)
 
 
 def _all(parts: list[Prepared]) -> Prepared:

@@ -7,15 +7,16 @@ an evaluation is kept until its end, so that a hundred rules cost little more th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from profiles.dicom_json import text
 from profiles.order import Order
+from profiles.request import Trigger
 from task_manager.rules.acquisition import Acquisition, ImageHeader
 from task_manager.rules.attributes import Seen, data_set_values, order_value, plain
 from task_manager.rules.explain import ConditionOutcome, shortened
-from task_manager.rules.facts import IMAGE_FACTS, SOURCE_FACTS
+from task_manager.rules.facts import IMAGE_FACTS, SOURCE_FACTS, TRIGGER_FACTS
 from task_manager.rules.model import Learned, Reference, SeriesClassifier
 from task_manager.rules.survey import FactValue, facts_of
 from task_manager.study.model import Series, Study
@@ -41,8 +42,10 @@ class World:
         order: Order | None,
         acquisition: Acquisition,
         classifiers: Mapping[str, SeriesClassifier],
+        triggers: Sequence[Trigger],
     ) -> None:
         self.study: Final = study
+        self.triggers: Final = tuple(triggers)
         self.order: Final = order
         self.acquisition: Final = acquisition
         self.whole: Final = Scope(self, None)
@@ -69,6 +72,17 @@ class World:
         if uid not in self._facts:
             self._facts[uid] = facts_of(series.attributes, self.acquisition.images(uid))
         return self._facts[uid][reference.fact]
+
+    def trigger(self, name: str) -> tuple[str, ...]:
+        """The values of a fact of what asked for the study."""
+        told = {
+            "trigger.kind": [one.kind.value for one in self.triggers],
+            "trigger.source": [one.source for one in self.triggers],
+            "trigger.requester": [one.requester for one in self.triggers],
+            "trigger.app": [one.app for one in self.triggers],
+            "trigger.priority": [one.priority.value if one.priority else "" for one in self.triggers],
+        }[name]
+        return tuple(dict.fromkeys(one for one in told if one))
 
     def _source(self, name: str, series: Series) -> FactValue:
         sources = self.acquisition.sources(series.series_instance_uid)
@@ -130,6 +144,8 @@ class Scope:
         if reference.order_field:
             seen = order_value(self.world.order, reference.order_field)
             return seen, "there is no order" if self.world.order is None else ""
+        if reference.fact in TRIGGER_FACTS:
+            return Seen(self.world.trigger(reference.fact), reference.vr), ""
         if reference.fact:
             return self._fact(reference)
         if self.image is not None and self.series is not None:

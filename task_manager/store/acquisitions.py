@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from task_manager.actor import Source
 from task_manager.rules.acquisition import ImageHeader
 from task_manager.rules.functional_groups import with_functional_groups
+from task_manager.store.held import is_held
 from task_manager.store.tables import METADATA
 
 _INSTANCE = METADATA.tables["instance"]
@@ -59,6 +60,7 @@ class StoredAcquisition:
                 _INSTANCE.c.study_instance_uid == self._study_instance_uid,
                 _INSTANCE.c.series_instance_uid == series_instance_uid,
                 _INSTANCE.c.copy_number == 0,
+                is_held(),
             )
             .order_by(_INSTANCE.c.instance_number, _INSTANCE.c.sop_instance_uid)
         )

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, literal_column, select, type_coerce
 
-from task_manager.outbox import JobState
+from task_manager.outbox import FINISHED, JobState
 from task_manager.store.tables import METADATA, UtcText
 
 _WORKITEM = METADATA.tables["workitem"]
@@ -110,7 +110,7 @@ def unfinished_lanes(connection: Connection) -> list[Lane]:
             func.count().label("number"),
             type_coerce(func.min(_JOB.c.created_at), UtcText()).label("since"),
         )
-        .where(_JOB.c.state != JobState.DONE.value)
+        .where(_JOB.c.state.not_in([state.value for state in FINISHED]))
         .group_by(_JOB.c.lane, _JOB.c.state)
     )
     found: dict[str, Lane] = {}

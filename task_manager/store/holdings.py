@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, select
 
 from profiles.dicom_json import DicomJson
+from task_manager.store.held import is_held
 from task_manager.store.tables import METADATA
 from task_manager.study.query import HoldingsQuery
 
@@ -36,7 +37,10 @@ class Holding:
 
 def search_studies(connection: Connection, query: HoldingsQuery) -> Generator[Sequence[Holding], None, None]:
     """Studies that may match, some at a time, newest first."""
-    wanted = [*_study_columns(query)]
+    wanted = [
+        *_study_columns(query),
+        _holds_any(_INSTANCE.c.study_instance_uid == _STUDY.c.study_instance_uid),
+    ]
     if uids := query.uids("SeriesInstanceUID"):
         wanted.append(
             _STUDY.c.study_instance_uid.in_(
@@ -54,7 +58,14 @@ def search_studies(connection: Connection, query: HoldingsQuery) -> Generator[Se
 
 def search_series(connection: Connection, query: HoldingsQuery) -> Generator[Sequence[Holding], None, None]:
     """Series that may match, some at a time, those of one study together."""
-    wanted = [_SERIES.c.study_instance_uid == _STUDY.c.study_instance_uid, *_study_columns(query)]
+    wanted = [
+        _SERIES.c.study_instance_uid == _STUDY.c.study_instance_uid,
+        _holds_any(
+            (_INSTANCE.c.study_instance_uid == _SERIES.c.study_instance_uid)
+            & (_INSTANCE.c.series_instance_uid == _SERIES.c.series_instance_uid)
+        ),
+        *_study_columns(query),
+    ]
     if uids := query.uids("SeriesInstanceUID"):
         wanted.append(_SERIES.c.series_instance_uid.in_(uids[:_MOST_UIDS]))
     statement = (
@@ -79,7 +90,7 @@ def search_instances(
     connection: Connection, query: HoldingsQuery
 ) -> Generator[Sequence[Holding], None, None]:
     """Instances that may match (first copies), some at a time, by study, series and instance number."""
-    wanted: list[ColumnElement[bool]] = [_INSTANCE.c.copy_number == 0]
+    wanted: list[ColumnElement[bool]] = [_INSTANCE.c.copy_number == 0, is_held()]
     for keyword, column in (
         ("StudyInstanceUID", _INSTANCE.c.study_instance_uid),
         ("SeriesInstanceUID", _INSTANCE.c.series_instance_uid),
@@ -118,6 +129,11 @@ def search_instances(
             )
             for row in rows
         ]
+
+
+def _holds_any(of_what: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a first copy of something is here: what was removed by policy is not shown."""
+    return exists().where(of_what, _INSTANCE.c.copy_number == 0, is_held())
 
 
 def _study_columns(query: HoldingsQuery, *, uid: bool = True) -> list[ColumnElement[bool]]:

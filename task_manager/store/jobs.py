@@ -13,9 +13,11 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     and_,
+    exists,
     func,
     literal_column,
     or_,
@@ -27,13 +29,16 @@ from sqlalchemy import (
 from sqlalchemy.sql import Executable
 
 from profiles.sole.events import EventType, OperationalEvent, Outcome
-from task_manager.outbox import Job, JobKind, JobState, event_lane
+from task_manager.outbox import Job, JobKind, JobState, delivery_lane, event_lane
+from task_manager.store import delivery_tables  # noqa: F401 - its tables join the metadata
 from task_manager.store.compiled import utc_text
 from task_manager.store.rowwise import RowStatement, inserting, upserting
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA, UtcText
 
 _JOB = METADATA.tables["job"]
+_COMMITMENT = METADATA.tables["commitment"]
+_WORKITEM = METADATA.tables["workitem"]
 _EVENT = METADATA.tables["event"]
 _WAITING = _JOB.c.state == JobState.WAITING.value
 _RUNNING = _JOB.c.state == JobState.RUNNING.value
@@ -146,10 +151,12 @@ def claim_job(
 ) -> Job | None:
     """The next due job of a lane, now RUNNING; also one whose claim ran out. None if nothing is due.
 
-    The lane's oldest unfinished job goes first; while it waits for its next try, later ones wait for it
-    only in event lanes, where order matters.
+    The lane's oldest unfinished job goes first. While it waits for its next try, later ones wait for it in
+    event lanes; in delivery lanes only those of the same study do.
     """
     waiting = and_(_WAITING, _JOB.c.due_at <= now)
+    if lane.startswith(delivery_lane("")):
+        waiting = and_(waiting, ~_an_earlier_of_its_study_is_due())
     ran_out = and_(_RUNNING, _JOB.c.claimed_until <= now)
     # one statement for each state: its index then leads to the row, past all that is done
     if _in_order(lane):
@@ -170,6 +177,25 @@ def claim_job(
         .values(state=JobState.RUNNING.value, claimed_by=worker, claimed_until=until)
     )
     return _job(row)
+
+
+def _an_earlier_of_its_study_is_due() -> ColumnElement[bool]:
+    """Whether a result of the same study has to go to the same destination before.
+
+    One that only waits for storage commitment was sent. Lane and state are asked so that no index over them
+    is used: the jobs of one study are few, those of a lane may be many.
+    """
+    own, other, earlier = _WORKITEM.alias("own"), _WORKITEM.alias("other"), _JOB.alias("earlier")
+    return exists().where(
+        own.c.uid == _JOB.c.workitem_uid,
+        own.c.study_instance_uid != "",
+        other.c.study_instance_uid == own.c.study_instance_uid,
+        earlier.c.workitem_uid == other.c.uid,
+        earlier.c.lane.concat("") == _JOB.c.lane,
+        earlier.c.state.concat("").in_((JobState.WAITING.value, JobState.RUNNING.value)),
+        earlier.c.id < _JOB.c.id,
+        ~exists().where(_COMMITMENT.c.job_key == earlier.c.key),
+    )
 
 
 def claim_in_order(
@@ -237,9 +263,9 @@ def postpone_job(connection: Connection, job: Job, *, error: str, due_at: dateti
     _set(connection, job, state=JobState.WAITING, attempts=job.attempts + 1, last_error=error, due_at=due_at)
 
 
-def put_back_job(connection: Connection, job: Job, *, due_at: datetime) -> None:
-    """Put a job back that did what it could for now, to be looked at again at `due_at`."""
-    _set(connection, job, state=JobState.WAITING, attempts=0, last_error="", due_at=due_at)
+def put_back_job(connection: Connection, job: Job, *, due_at: datetime, note: str = "") -> None:
+    """Put a job back that did what it could for now, to be looked at again at `due_at`; what it waits for."""
+    _set(connection, job, state=JobState.WAITING, attempts=0, last_error=note, due_at=due_at)
 
 
 def hold_job(connection: Connection, job: Job, *, error: str) -> None:
@@ -247,21 +273,14 @@ def hold_job(connection: Connection, job: Job, *, error: str) -> None:
     _set(connection, job, state=JobState.HELD, attempts=job.attempts + 1, last_error=error)
 
 
-def release_held_job(connection: Connection, key: str, now: datetime) -> bool:
-    """Let a held job be tried again; whether there was one."""
-    done = connection.execute(
-        update(_JOB)
-        .where(_JOB.c.key == key, _JOB.c.state == JobState.HELD.value)
-        .values(state=JobState.WAITING.value, due_at=now)
-    )
-    return done.rowcount == 1
-
-
 def release_claims(connection: Connection, worker: str, lane: str = "") -> None:
-    """Free what `worker` had claimed, in one lane or in all: it no longer works on it."""
-    claims = update(_JOB).where(_RUNNING, _JOB.c.claimed_by == worker)
+    """Free what `worker` had claimed: in one lane, or in all with what its hands (``worker#n``) had."""
+    by_hand = _JOB.c.claimed_by.startswith(f"{worker}#", autoescape=True)
+    claims = update(_JOB).where(_RUNNING)
     if lane:
-        claims = claims.where(_JOB.c.lane == lane)
+        claims = claims.where(_JOB.c.lane == lane, _JOB.c.claimed_by == worker)
+    else:
+        claims = claims.where(or_(_JOB.c.claimed_by == worker, by_hand))
     connection.execute(claims.values(state=JobState.WAITING.value, claimed_by="", claimed_until=None))
 
 
@@ -348,5 +367,6 @@ def _job(row: Row[Any]) -> Job:
         due_at=row.due_at,
         last_error=row.last_error,
         summary=row.summary,
+        created_at=row.created_at,
         done_at=row.done_at,
     )

@@ -202,11 +202,24 @@ class FileObjectStore:
             return False
         except OSError as error:
             raise store_error("an object cannot be removed", error) from error
-        if self._room is not None and known.st_nlink == 1:
+        if self._room is not None:
             self._room.removed(known.st_size)
         with suppress(OSError):  # others are in it; one that comes just now makes the folder anew
             path.parent.rmdir()
         return True
+
+    def is_settled(self, relative: str) -> bool:
+        """Whether an object is there and not staged any more: its record is committed, or never will be.
+
+        Raises
+        ------
+        StoreError
+            If `relative` would leave the committed objects.
+        """
+        try:
+            return self.absolute(relative).stat().st_nlink == 1
+        except OSError:
+            return False
 
     def absolute(self, relative: str) -> Path:
         """The file of a committed path; never outside the store.

@@ -10,10 +10,11 @@ from itertools import chain, count
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, insert, literal_column, or_, select, true, union, update
+from sqlalchemy import Connection, and_, case, insert, literal_column, not_, or_, select, true, union, update
 
 from profiles.codes import Code
 from profiles.order import EarlierExamination, MessageKey, Order, OrderControl, Priority
+from profiles.request import REQUEST_ORDER
 from task_manager.store import prior_reports
 from task_manager.store.patient_tables import OrderChangeRow
 from task_manager.store.tables import METADATA
@@ -22,6 +23,8 @@ _ORDER = METADATA.tables["imaging_order"]
 _MESSAGE = METADATA.tables["message"]
 _WORKITEM = METADATA.tables["workitem"]
 _CHANGE = OrderChangeRow.metadata.tables["order_change"]
+_IS_REQUEST = _ORDER.c.order_key.startswith(REQUEST_ORDER, autoescape=True)
+"""Whether it stands for a request of somebody who places no orders."""
 
 
 class OrderStatus(StrEnum):
@@ -87,7 +90,7 @@ def known_order_key(connection: Connection, order: Order) -> str | None:
     if order.filler_order_number:
         ways.append(_ORDER.c.filler_order_number == order.filler_order_number)
     if not ways and order.accession_number:
-        ways.append(_ORDER.c.accession_number == order.accession_number)
+        ways.append(and_(_ORDER.c.accession_number == order.accession_number, not_(_IS_REQUEST)))
     if not ways:
         return None
     placers_first = case((_ORDER.c.placer_order_number == order.placer_order_number, 0), else_=1)
@@ -155,8 +158,9 @@ def order_of_study(
 ) -> tuple[str, Order] | None:
     """The active order of a study: by Study Instance UID, else by accession number and patient; with its key.
 
-    An order of another patient is never joined to a study, whatever its numbers say. `revoked` takes a
-    revoked order where there is no active one. `lock` keeps others from changing or revoking it until the
+    An order of another patient is never joined to a study, whatever its numbers say. An order that was placed
+    counts before what somebody asked for who places none; such a request may name no patient. `revoked` takes
+    a revoked order where there is no active one. `lock` keeps others from changing or revoking it until the
     transaction ends. Reports of earlier examinations of the patient come with the order.
     """
     by_study = and_(
@@ -164,18 +168,25 @@ def order_of_study(
         _ORDER.c.study_instance_uid != "",
         _ORDER.c.patient_id.in_((patient_id, "")) if patient_id else true(),
     )
-    by_number = and_(_ORDER.c.accession_number == accession_number, _ORDER.c.patient_id == patient_id)
+    by_number = and_(
+        _ORDER.c.accession_number == accession_number,
+        or_(_ORDER.c.patient_id == patient_id, and_(_ORDER.c.patient_id == "", _IS_REQUEST)),
+    )
+    by_rank = (_ORDER.c.status, case((_IS_REQUEST, 1), else_=0), _ORDER.c.changed_at.desc())
+    found, best = None, ("", False)
     for way in (by_study, by_number) if accession_number and patient_id else (by_study,):
-        statement = select(_ORDER.c.order_key, _ORDER.c.content).where(way)
+        statement = select(_ORDER.c.order_key, _ORDER.c.content, _ORDER.c.status).where(way)
         if not revoked:
             statement = statement.where(_ORDER.c.status == OrderStatus.ACTIVE.value)
         if lock:
             statement = statement.with_for_update(read=True)
-        statement = statement.order_by(_ORDER.c.status, _ORDER.c.changed_at.desc())
-        found = connection.execute(statement.limit(1)).first()
-        if found is not None:
-            return found.order_key, _with_earlier(connection, _order(found.content))
-    return None
+        row = connection.execute(statement.order_by(*by_rank).limit(1)).first()
+        rank = (row.status, row.order_key.startswith(REQUEST_ORDER)) if row is not None else best
+        if row is not None and (found is None or rank < best):
+            found, best = row, rank
+        if best == (OrderStatus.ACTIVE.value, False):
+            break
+    return None if found is None else (found.order_key, _with_earlier(connection, _order(found.content)))
 
 
 def _with_earlier(connection: Connection, order: Order) -> Order:

@@ -14,8 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, or_, select
 
 from task_manager.dispatch.model import SubtaskState
-from task_manager.outbox import JobState
+from task_manager.outbox import FINISHED
+from task_manager.store.commitments import forget_commitments
 from task_manager.store.contents import drop_contents
+from task_manager.store.deliveries import forget_decisions
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 
@@ -26,6 +28,7 @@ _SUBTASK = METADATA.tables["subtask"]
 _PURGED = METADATA.tables["purged_workitem"]
 _JOB = METADATA.tables["job"]
 _AVAILABILITY = METADATA.tables["availability"]
+_FINISHED = tuple(state.value for state in FINISHED)
 
 
 def purge_workitems(connection: Connection, before: datetime, *, now: datetime, limit: int) -> list[str]:
@@ -64,7 +67,7 @@ def purge_workitems(connection: Connection, before: datetime, *, now: datetime, 
 def _nothing_keeps() -> tuple[Any, ...]:
     uid = _WORKITEM.c.uid
     locks = exists().where(_SUBSCRIPTION.c.workitem_uid == uid, _SUBSCRIPTION.c.deletion_lock)
-    unfinished = exists().where(_JOB.c.workitem_uid == uid, _JOB.c.state != JobState.DONE.value)
+    unfinished = exists().where(_JOB.c.workitem_uid == uid, _JOB.c.state.not_in(_FINISHED))
     not_done = _SUBTASK.c.state != SubtaskState.DONE.value
     has_child = exists().where(_SUBTASK.c.parent_uid == uid, not_done)
     is_child = exists().where(_SUBTASK.c.child_uid == uid, not_done)
@@ -98,17 +101,18 @@ def old_jobs(
     )
     rows = list(takewhile(lambda row: row.created_at < before, connection.execute(statement)))
     finished = [
-        row.id
-        for row in rows
-        if row.state == JobState.DONE.value and row.done_at is not None and row.done_at < before
+        row.id for row in rows if row.state in _FINISHED and row.done_at is not None and row.done_at < before
     ]
     return finished, rows[-1].id if len(rows) == limit else None
 
 
 def purge_jobs(connection: Connection, ids: Sequence[int]) -> int:
     """Delete finished jobs; how many there were."""
-    done = delete(_JOB).where(_JOB.c.id.in_(list(ids)), _JOB.c.state == JobState.DONE.value)
-    return connection.execute(done).rowcount
+    finished = _JOB.c.id.in_(list(ids)), _JOB.c.state.in_(_FINISHED)
+    keys = list(connection.execute(select(_JOB.c.key).where(*finished)).scalars())
+    forget_commitments(connection, keys)
+    forget_decisions(connection, keys)
+    return connection.execute(delete(_JOB).where(*finished)).rowcount
 
 
 def purge_availability(connection: Connection, before: datetime, *, limit: int) -> int:

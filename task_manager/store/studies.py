@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, sele
 from profiles.dicom_json import DicomJson
 from profiles.order import Order
 from task_manager.store.compiled import Statement, utc_text, utc_time
+from task_manager.store.held import is_held
 from task_manager.store.rowwise import upserting
 from task_manager.store.tables import METADATA
 from task_manager.study.model import Evidence, Instance, Series, Study, StudyState
@@ -27,9 +28,9 @@ _EXPLANATION = METADATA.tables["explanation"]
 # Run for each study that instances arrive for: statements in the driver's own words, with times as text.
 _LOCKED_COLUMNS = (
     *("study_instance_uid", "state", "revision", "attributes", "first_received_at", "last_received_at"),
-    *("deadline_at", "completed_at", "evidence"),
+    *("deadline_at", "completed_at", "evidence", "receiving_since"),
 )
-_TIMES = ("first_received_at", "last_received_at", "deadline_at", "completed_at")
+_TIMES = ("first_received_at", "last_received_at", "deadline_at", "completed_at", "receiving_since")
 _LOCKED_STUDY = Statement(
     lambda _: (
         select(*(_STUDY.c[name] for name in _LOCKED_COLUMNS))
@@ -64,7 +65,7 @@ def whole_study(connection: Connection, study_instance_uid: str) -> Study | None
 
 
 def series_of(connection: Connection, study_instance_uid: str) -> tuple[Series, ...]:
-    """The series of a study with the number of instances and SOP classes of each."""
+    """The series of a study with the number of instances and SOP classes of each; of what is here."""
     return series_of_studies(connection, (study_instance_uid,))[study_instance_uid]
 
 
@@ -78,7 +79,7 @@ def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, 
             _INSTANCE.c.sop_class_uid,
             func.count(),
         )
-        .where(_INSTANCE.c.study_instance_uid.in_(uids), _INSTANCE.c.copy_number == 0)
+        .where(_INSTANCE.c.study_instance_uid.in_(uids), _INSTANCE.c.copy_number == 0, is_held())
         .group_by(_INSTANCE.c.study_instance_uid, _INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
         .order_by(_INSTANCE.c.study_instance_uid, _INSTANCE.c.series_instance_uid, _INSTANCE.c.sop_class_uid)
     )
@@ -90,7 +91,9 @@ def series_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, 
     )
     found: dict[str, list[Series]] = {uid: [] for uid in uids}
     for row in rows:
-        classes, total = counts.get((row.study_instance_uid, row.series_instance_uid), ([], 0))
+        if (row.study_instance_uid, row.series_instance_uid) not in counts:
+            continue  # all of it was removed
+        classes, total = counts[row.study_instance_uid, row.series_instance_uid]
         found[row.study_instance_uid].append(
             Series(
                 series_instance_uid=row.series_instance_uid,
@@ -127,6 +130,7 @@ def _study_values(study: Study, patient_id: str, accession_number: str) -> dict[
         "deadline_at": study.deadline_at,
         "completed_at": study.completed_at,
         "evidence": study.evidence.value if study.evidence else "",
+        "receiving_since": study.receiving_since,
     }
 
 
@@ -142,8 +146,8 @@ def find_instances(
     series_instance_uids: Sequence[str] = (),
     sop_instance_uids: Sequence[str] = (),
 ) -> list[Instance]:
-    """Stored instances (first copies), by series, instance number and UID; open levels match all."""
-    wanted = [_INSTANCE.c.copy_number == 0]
+    """Instances that are here (first copies), by series, instance number and UID; open levels match all."""
+    wanted = [_INSTANCE.c.copy_number == 0, is_held()]
     if study_instance_uid:
         wanted.append(_INSTANCE.c.study_instance_uid == study_instance_uid)
     if series_instance_uids:
@@ -209,6 +213,32 @@ def postpone_study(connection: Connection, study_instance_uid: str, deadline_at:
         )
         .values(deadline_at=deadline_at)
     )
+
+
+def postpone_studies(connection: Connection, deadlines: Mapping[str, tuple[datetime, datetime]]) -> list[str]:
+    """Move deadlines of studies from the first time to the second; UIDs of those that still had the first."""
+    moved = []
+    for uid, (before, after) in sorted(deadlines.items()):
+        found = connection.execute(
+            update(_STUDY)
+            .where(
+                _STUDY.c.study_instance_uid == uid,
+                _STUDY.c.state == StudyState.RECEIVING.value,
+                _STUDY.c.deadline_at == before,
+            )
+            .values(deadline_at=after)
+        )
+        if found.rowcount:
+            moved.append(uid)
+    return moved
+
+
+def sources_of(connection: Connection, study_instance_uid: str) -> list[str]:
+    """Where the instances of a study came from, as marked in the store."""
+    statement = (
+        select(_INSTANCE.c.source).where(_INSTANCE.c.study_instance_uid == study_instance_uid).distinct()
+    )
+    return sorted(connection.execute(statement).scalars())
 
 
 def next_deadline(connection: Connection) -> datetime | None:
@@ -287,6 +317,7 @@ def _study(row: Any, series: tuple[Series, ...]) -> Study:
         deadline_at=row.deadline_at,
         completed_at=row.completed_at,
         evidence=Evidence(row.evidence) if row.evidence else None,
+        receiving_since=row.receiving_since,
     )
 
 

@@ -76,7 +76,7 @@ def _time(*, nullable: bool = False) -> Any:
 
 
 class StudyRow(Table, table=True):
-    """A study, its state and the deadline at which it counts as complete."""
+    """A study, its state, and when to look next whether it is complete."""
 
     __tablename__ = "study"
     __table_args__ = (
@@ -97,6 +97,7 @@ class StudyRow(Table, table=True):
     deadline_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     completed_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     evidence: str = ""
+    receiving_since: datetime | None = Field(default=None, sa_column=_time(nullable=True))
 
 
 class SeriesRow(Table, table=True):

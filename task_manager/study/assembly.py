@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a study is complete, and what an arriving instance does to that.
+"""What an arriving instance does to its study, and when to look whether that is complete.
 
 Pure decisions over values: the deadline is a value of the study and is stored with it, so a restart loses
 nothing. Results of processing are part of a study but say nothing about the end of its acquisition.
@@ -8,10 +8,11 @@ nothing. Results of processing are part of a study but say nothing about the end
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from profiles.dicom_json import DicomJson, tag_key, text
 from task_manager.study.model import Evidence, InstanceHeader, Study, StudyState
+from task_manager.study.sources import Pause
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Storage SOP classes of what is made from images (PS3.6 Annex A), below the root of all storage classes.
@@ -69,11 +70,6 @@ _STUDY_KEYS = frozenset(
 )
 
 
-def next_deadline(now: datetime, quiet_period: timedelta) -> datetime:
-    """When a study that has just received something counts as complete, if nothing more comes."""
-    return now + quiet_period
-
-
 def counts_for_assembly(sop_class_uid: str) -> bool:
     """Whether an instance of this class tells that acquisition goes on.
 
@@ -83,11 +79,14 @@ def counts_for_assembly(sop_class_uid: str) -> bool:
     return sop_class_uid not in _RESULT_CLASSES and not sop_class_uid.startswith(_RESULT_FAMILIES)
 
 
-def is_complete(study: Study, now: datetime) -> Evidence | None:
-    """The evidence that a study in RECEIVING is complete at `now`, or None if there is none yet."""
-    if study.state is not StudyState.RECEIVING or study.deadline_at is None or now < study.deadline_at:
-        return None
-    return Evidence.QUIET_PERIOD
+def is_due(study: Study, now: datetime) -> bool:
+    """Whether it is time to look if a study is complete."""
+    return study.state is StudyState.RECEIVING and study.deadline_at is not None and now >= study.deadline_at
+
+
+def was_complete(study: Study) -> bool:
+    """Whether a study that is looked at was complete before, and no image came since: its order did."""
+    return study.state is StudyState.RECEIVING and study.completed_at is not None
 
 
 def patient_ids(study: Study) -> frozenset[str]:
@@ -96,7 +95,7 @@ def patient_ids(study: Study) -> frozenset[str]:
 
 
 def after_instance(
-    study: Study | None, header: InstanceHeader, *, now: datetime, quiet_period: timedelta
+    study: Study | None, header: InstanceHeader, *, now: datetime, pause: Pause
 ) -> Study | None:
     """The study after one more instance, or None if nothing changes.
 
@@ -107,13 +106,17 @@ def after_instance(
     header
         Header of the new instance, not a duplicate.
     now
-        Aware time of arrival. A deadline never moves back, even if the clock does.
+        Aware time of arrival. A deadline never moves back because the clock does.
+    pause
+        When to look whether it is complete.
 
     Returns
     -------
     Study | None
         In RECEIVING with a new deadline; a COMPLETE study is reopened and keeps its revision. A first
-        instance that does not count makes a study without deadline: it waits for images.
+        instance that does not count makes a study without deadline: it waits for images. What a person
+        decided stays: a study that is held or discarded is not looked at, one that shall be complete is
+        not put off.
     """
     counts = counts_for_assembly(header.sop_class_uid)
     if study is None:
@@ -125,20 +128,31 @@ def after_instance(
             series=(),
             first_received_at=now,
             last_received_at=now,
-            deadline_at=next_deadline(now, quiet_period) if counts else None,
+            deadline_at=pause.after(now, now) if counts else None,
+            receiving_since=now if counts else None,
         )
     if not counts:
         return None
-    deadline = next_deadline(now, quiet_period)
-    first_image = study.deadline_at is None and study.revision == 0
-    return replace(
+    last = max(now, study.last_received_at)
+    is_first = study.receiving_since is None and study.revision == 0 and study.deadline_at is None
+    changed = replace(
         study,
-        state=StudyState.RECEIVING,
-        attributes=study_attributes(header.attributes) if first_image else study.attributes,
-        last_received_at=max(now, study.last_received_at),
-        deadline_at=max(deadline, study.deadline_at) if study.deadline_at else deadline,
+        attributes=study_attributes(header.attributes) if is_first else study.attributes,
+        last_received_at=last,
         completed_at=None,
+    )
+    if study.state in (StudyState.HELD, StudyState.DISCARDED):
+        return replace(changed, receiving_since=study.receiving_since or now, evidence=None)
+    if study.state is StudyState.RECEIVING and study.evidence is Evidence.PERSON:
+        return changed
+    waited = study.revision == 0 and study.deadline_at is not None  # a study of an earlier release
+    since = study.receiving_since or (study.first_received_at if waited else now)
+    return replace(
+        changed,
+        state=StudyState.RECEIVING,
+        deadline_at=pause.after(last, since),
         evidence=None,
+        receiving_since=since,
     )
 
 

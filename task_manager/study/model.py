@@ -11,16 +11,30 @@ from profiles.dicom_json import DicomJson
 
 
 class StudyState(StrEnum):
-    """RECEIVING until evidence says complete; late images lead back to RECEIVING."""
+    """RECEIVING until evidence says complete; late images lead back to RECEIVING.
+
+    KEPT came by a fetch: nothing is decided about it, unless somebody asks for that. HELD is never complete
+    until a person releases it, DISCARDED runs nothing any more; both keep what comes.
+    """
 
     RECEIVING = "RECEIVING"
     COMPLETE = "COMPLETE"
+    KEPT = "KEPT"
+    HELD = "HELD"
+    DISCARDED = "DISCARDED"
 
 
 class Evidence(StrEnum):
     """What said that a study is complete."""
 
+    ORDER = "order"
+    IAN = "ian"
+    MPPS = "mpps"
+    ARCHIVE = "archive"
+    REQUIRED_SERIES = "required-series"
     QUIET_PERIOD = "quiet-period"
+    UPPER_BOUND = "upper-bound"
+    PERSON = "person"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +83,18 @@ class Series:
 class Study:
     """A study as rules see it.
 
-    `attributes` holds patient- and study-level attributes (DICOM JSON) of its first instance; `revision`
-    grows by one each time the study becomes complete.
+    Attributes
+    ----------
+    revision
+        Grows by one each time the study becomes complete, or a part of it is enough for a rule.
+    attributes
+        Patient- and study-level attributes (DICOM JSON) of its first instance.
+    deadline_at
+        When to look next whether it is complete; None if nothing is waited for.
+    evidence
+        What said that it is complete; of one that is RECEIVING: what will say so, as a person wants it.
+    receiving_since
+        When its first image came, or the first one after it was complete; None if it has no image.
     """
 
     study_instance_uid: str
@@ -83,3 +107,4 @@ class Study:
     deadline_at: datetime | None
     completed_at: datetime | None = None
     evidence: Evidence | None = None
+    receiving_since: datetime | None = None

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from informatics_gateway.configuration import load_settings
-from informatics_gateway.settings import DicomDestination, Role
+from informatics_gateway.destination_settings import DicomDestination
+from informatics_gateway.settings import Role
 from tests.architecture.lint import PROJECT_ROOT
 
 AIRWAY_SERVICES = {"gateway": Role.GATEWAY, "task_manager": Role.TASK_MANAGER, "performer": Role.PERFORMER}

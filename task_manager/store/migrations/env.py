@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from alembic import context
 
-from task_manager.store import patient_tables  # noqa: F401 - its tables join the metadata
+from task_manager.store import (  # noqa: F401 - its tables join the metadata
+    delivery_tables,
+    disk_tables,
+    evidence_tables,
+    fetch_tables,
+    patient_tables,
+    request_tables,
+)
 from task_manager.store.tables import METADATA
 
 context.configure(

@@ -38,6 +38,7 @@ UPS_ROWS = [
     (RefusalCode.UNSUPPORTED_MATCHING, 0xA900, {"search": 400}),
     (RefusalCode.PROCESSING_FAILURE, 0x0110, {"create": 500}),
     (RefusalCode.OUT_OF_RESOURCES, 0xA700, {"create": 503}),
+    (RefusalCode.NO_ROOM, 0xA700, {"create": 507}),
 ]
 UPS_WARNINGS = [
     (WarningCode.COERCED, "create", 0xB300, "The Workitem was created with modifications."),

@@ -105,9 +105,9 @@ def test_results_are_delivered_for_the_survivor(bed: TestBed) -> None:
     job = bed.service.claim_job(delivery_lane("emr"), worker="W", lease=QUIET)
     assert job is not None
     assert job.workitem_uid == uid
-    assert bed.service.shipment(job, "emr").patient is None
+    assert bed.service.deliveries.shipment(job, "emr").patient is None
     tell(bed, MERGE)
-    survivor = bed.service.shipment(job, "emr").patient
+    survivor = bed.service.deliveries.shipment(job, "emr").patient
     assert survivor is not None
     assert (survivor.patient_id, survivor.issuer, survivor.name) == ("P9", "HOSP", "Doe^Ann")
 

@@ -11,10 +11,11 @@ from sqlalchemy import text
 
 from profiles.sole.events import EventType
 from task_manager.outbox import JobKind, JobState, delivery_lane, event_lane
-from task_manager.ports import Receipt
+from task_manager.outcome import Accepted
 from task_manager.store.jobs import claim_job, next_due, plan_job
 from tests.instances import STUDY
 from tests.service import TestBed, make_service
+from tests.unit.task_manager.destinations import PERSON, Destination
 from tests.unit.task_manager.steps import (
     ORDER,
     order,
@@ -34,10 +35,10 @@ def test_completion_plans_each_delivery_once_and_tells_everything(bed: TestBed) 
     job = bed.service.claim_job(delivery_lane("pacs"), worker="w", lease=timedelta(minutes=1))
     assert job is not None
     assert bed.service.claim_job(delivery_lane("pacs"), worker="w", lease=timedelta(minutes=1)) is None
-    shipment = bed.service.shipment(job, "pacs")
+    shipment = bed.service.deliveries.shipment(job, "pacs")
     assert [path.name for path in shipment.paths] == [f"{STUDY}.8.1.dcm", f"{STUDY}.9.1.dcm"]
     assert shipment.order == ORDER
-    bed.service.delivered(job, "pacs", Receipt(summary="2 stored", sent_at=bed.clock()))
+    assert bed.service.deliveries.perform(job, "pacs", Destination())
     story = bed.service.story(STUDY)
     assert story is not None
     assert [event.type for event in story.events] == [
@@ -70,7 +71,7 @@ def test_a_failing_delivery_backs_off_and_a_hopeless_one_waits_for_a_person(bed:
     bed.service.hold(job, "will never work")
     bed.clock.pass_(10_000)
     assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is None
-    assert bed.service.retry_held(job.key)
+    assert isinstance(bed.service.dead_letters.retry(job.key, actor=PERSON), Accepted)
     assert bed.service.claim_job(lane, worker="w", lease=timedelta(minutes=1)) is not None
 
 
@@ -150,6 +151,6 @@ def test_a_worker_that_took_too_long_does_not_undo_what_another_did(bed: TestBed
     quick = bed.service.claim_job(lane, worker="quick", lease=timedelta(minutes=1))
     assert slow is not None
     assert quick is not None
-    bed.service.delivered(quick, "pacs", Receipt(summary="2 stored", sent_at=bed.clock()))
+    assert bed.service.deliveries.perform(quick, "pacs", Destination())
     bed.service.try_later(slow, "broken off")
     assert [job.state for job in workitem(bed).deliveries if job.lane == lane] == [JobState.DONE]

@@ -17,6 +17,7 @@ from task_manager.store.studies import add_study
 from task_manager.study.assembly import after_instance
 from task_manager.study.header import read_header
 from task_manager.study.model import InstanceHeader
+from task_manager.study.sources import Pause
 from tests.instances import ct
 from tests.service import QUIET, TestBed, make_service
 from tests.unit.task_manager.steps import (
@@ -35,7 +36,7 @@ def test_a_report_that_begins_a_study_beside_an_image_takes_no_deadline_away(
     bed = make_service(tmp_path, postgresql_dsn)
     image = read_header(_file(tmp_path, ct(1)))
     assert isinstance(image, InstanceHeader)
-    begun = after_instance(None, image, now=bed.clock(), quiet_period=QUIET)
+    begun = after_instance(None, image, now=bed.clock(), pause=Pause(QUIET, 2 * QUIET))
     assert begun is not None
     with ThreadPoolExecutor() as pool:
         with bed.database.write() as connection:

@@ -15,12 +15,13 @@ from informatics_gateway.commands.explain import story_text
 from profiles.dicom_json import items, text
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
-from task_manager.outcome import Accepted
+from task_manager.outcome import Accepted, Refused
 from task_manager.rules.explain import RuleVerdict
 from task_manager.store import workitems
 from task_manager.story import StudyStory
 from tests.instances import STUDY, ct, ct_data_set, part10
 from tests.service import SCANNER, TestBed, make_service
+from tests.unit.task_manager.destinations import PERSON
 from tests.unit.task_manager.steps import ORDER, complete, order
 
 RULES = """
@@ -123,7 +124,7 @@ def test_many_candidates_wait_for_a_person_who_lets_the_rule_run(bed: TestBed) -
     assert f"POST /api/jobs/{quote(held.key, safe='')}/retry" in said
     assert waiting.lanes == ()
 
-    assert bed.service.retry_held(held.key)
+    assert isinstance(bed.service.dead_letters.retry(held.key, actor=PERSON), Accepted)
     bed.service.scheduler.complete_due_studies()
 
     [(images, _)] = inputs_of(bed)
@@ -144,14 +145,14 @@ def test_newer_images_end_a_review_and_ask_again(bed: TestBed) -> None:
 
     [second] = bed.service.attention.everything().jobs
     assert second.key != first.key
-    assert not bed.service.retry_held(first.key)
+    assert isinstance(bed.service.dead_letters.retry(first.key, actor=PERSON), Refused)
 
 
 def test_a_decision_on_an_older_revision_schedules_nothing(bed: TestBed) -> None:
     receive(bed, ct(2), second_series(5))
     complete(bed)
     [held] = bed.service.attention.everything().jobs
-    assert bed.service.retry_held(held.key)
+    assert isinstance(bed.service.dead_letters.retry(held.key, actor=PERSON), Accepted)
     receive(bed, ct(3))
     bed.service.scheduler.complete_due_studies()
     with bed.database.read() as connection:
@@ -171,7 +172,7 @@ def test_a_revoked_order_keeps_a_decision_from_scheduling(bed: TestBed) -> None:
     [held] = bed.service.attention.everything().jobs
     canceled = replace(ORDER, control=type(ORDER.control)("CA"))
     order(bed, canceled, "M2")
-    bed.service.retry_held(held.key)
+    bed.service.dead_letters.retry(held.key, actor=PERSON)
     bed.service.scheduler.complete_due_studies()
 
     assert inputs_of(bed) == []

@@ -72,6 +72,7 @@ def test_every_refusal_has_a_status_of_the_service(code: RefusalCode) -> None:
     ("code", "normalized", "other"),
     [
         (RefusalCode.OUT_OF_RESOURCES, 0x0213, 0xA700),
+        (RefusalCode.NO_ROOM, 0x0213, 0xA700),
         (RefusalCode.MALFORMED, 0x0110, 0xC000),
         (RefusalCode.UNSUPPORTED_MATCHING, 0x0106, 0xA900),
         (RefusalCode.NO_LONGER_HERE, 0xC307, 0xC307),

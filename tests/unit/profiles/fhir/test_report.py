@@ -8,9 +8,10 @@ import hashlib
 
 from profiles import codes
 from profiles.air.model import ReportedEvaluation
+from profiles.air.wording import report_text
 from profiles.fhir.entry import Entry, Links
 from profiles.fhir.identifiers import FhirIdentity
-from profiles.fhir.report import report_entry, report_text
+from profiles.fhir.report import report_entry
 from tests.reported import DENSITY, FAILED, SR_UID, VOLUME, content, group
 
 LINKS = Links(

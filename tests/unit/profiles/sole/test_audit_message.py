@@ -236,6 +236,6 @@ def test_the_documented_events_are_these() -> None:
     rows = {
         tuple(cell.strip() for cell in line.split("|")[1:3])
         for line in page.split("\n")
-        if line.startswith(("| RID", "| 110"))
+        if line.startswith(("| RID", "| 110", "| AW"))
     }
     assert rows == {(kind.value, name) for kind, name in EVENT_NAMES.items()}

@@ -14,7 +14,7 @@ from task_manager.actor import Source
 from task_manager.outcome import Refused
 from task_manager.rules.acquisition import ImageHeader
 from task_manager.rules.dry_run import gathered_studies
-from task_manager.rules.facts import FACTS, IMAGE_FACTS, LEARNED_FACTS, SOURCE_FACTS
+from task_manager.rules.facts import FACTS, IMAGE_FACTS, LEARNED_FACTS, SOURCE_FACTS, TRIGGER_FACTS
 from task_manager.rules.survey import FactValue, facts_of
 from task_manager.study.header import read_header
 from tests.unit.task_manager.rules.headers import header, stack
@@ -135,7 +135,7 @@ def test_without_images_nothing_is_known_and_said_so() -> None:
 def test_every_fact_has_a_value_or_a_reason() -> None:
     assert set(facts([header(1, 1)])) == set(IMAGE_FACTS)
     assert set(facts_of({}, ())) == set(IMAGE_FACTS)
-    assert set(FACTS) == {*SOURCE_FACTS, *IMAGE_FACTS, *LEARNED_FACTS}
+    assert set(FACTS) == {*SOURCE_FACTS, *TRIGGER_FACTS, *IMAGE_FACTS, *LEARNED_FACTS}
 
 
 @pytest.mark.real_data

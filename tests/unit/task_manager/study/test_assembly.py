@@ -12,14 +12,15 @@ from profiles.dicom_json import element, merged
 from task_manager.study.assembly import (
     after_instance,
     counts_for_assembly,
-    is_complete,
-    next_deadline,
+    is_due,
     study_attributes,
 )
 from task_manager.study.model import Evidence, InstanceHeader, Study, StudyState
+from task_manager.study.sources import Pause
 
 T0 = datetime(2024, 1, 1, 12, tzinfo=UTC)
 QUIET = timedelta(seconds=30)
+PAUSE = Pause(QUIET, timedelta(hours=2))
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -43,11 +44,11 @@ def header(sop_class_uid: str = CT, description: str = "first") -> InstanceHeade
 
 
 def arrived(study: Study | None, sop_class_uid: str = CT, at: timedelta = timedelta(0)) -> Study | None:
-    return after_instance(study, header(sop_class_uid, "later"), now=T0 + at, quiet_period=QUIET)
+    return after_instance(study, header(sop_class_uid, "later"), now=T0 + at, pause=PAUSE)
 
 
 def fresh() -> Study:
-    study = after_instance(None, header(), now=T0, quiet_period=QUIET)
+    study = after_instance(None, header(), now=T0, pause=PAUSE)
     assert study is not None
     return study
 
@@ -91,7 +92,7 @@ def test_what_counts(sop_class_uid: str, counts: bool) -> None:
 def test_first_instance_opens_the_study() -> None:
     study = fresh()
     assert (study.state, study.revision, study.deadline_at) == (StudyState.RECEIVING, 0, T0 + QUIET)
-    assert study.deadline_at == next_deadline(T0, QUIET)
+    assert study.receiving_since == T0
     assert set(study.attributes) == {"00081030", "00100020", "00101010"}
 
 
@@ -129,21 +130,51 @@ def test_a_result_of_an_unknown_study_waits_for_images() -> None:
     study = arrived(None, SEG)
     assert study is not None
     assert study.deadline_at is None
-    assert is_complete(study, T0 + timedelta(days=1)) is None
-    with_image = after_instance(study, header(description="of the image"), now=T0, quiet_period=QUIET)
+    assert not is_due(study, T0 + timedelta(days=1))
+    with_image = after_instance(study, header(description="of the image"), now=T0, pause=PAUSE)
     assert with_image is not None
     assert with_image.deadline_at == T0 + QUIET
     assert with_image.attributes == study_attributes(header(description="of the image").attributes)
 
 
 @pytest.mark.parametrize(
-    ("study", "after", "evidence"),
+    ("study", "after", "due"),
     [
-        (fresh(), 29.9, None),
-        (fresh(), 30, Evidence.QUIET_PERIOD),
-        (fresh(), 3600, Evidence.QUIET_PERIOD),
-        (complete(), 3600, None),
+        pytest.param(fresh(), 29.9, False, id="before-the-deadline"),
+        pytest.param(fresh(), 30, True, id="at-the-deadline"),
+        pytest.param(fresh(), 3600, True, id="long-after"),
+        pytest.param(complete(), 3600, False, id="complete"),
     ],
 )
-def test_completeness(study: Study, after: float, evidence: Evidence | None) -> None:
-    assert is_complete(study, T0 + timedelta(seconds=after)) is evidence
+def test_when_to_look(study: Study, after: float, due: bool) -> None:
+    assert is_due(study, T0 + timedelta(seconds=after)) is due
+
+
+def test_a_study_that_never_goes_quiet_is_looked_at_when_its_bound_is_reached() -> None:
+    study = fresh()
+    for seconds in range(20, 7200, 20):
+        after = arrived(study, at=timedelta(seconds=seconds))
+        assert after is not None
+        study = after
+
+    assert study.deadline_at == T0 + timedelta(hours=2)
+
+
+@pytest.mark.parametrize("state", [StudyState.HELD, StudyState.DISCARDED])
+def test_a_study_that_a_person_stopped_keeps_what_comes_and_is_not_looked_at(state: StudyState) -> None:
+    stopped = replace(complete(), state=state)
+
+    late = arrived(stopped, at=timedelta(minutes=5))
+
+    assert late is not None
+    assert (late.state, late.deadline_at, late.completed_at) == (state, None, None)
+    assert late.last_received_at == T0 + timedelta(minutes=5)
+
+
+def test_an_image_does_not_put_off_what_a_person_wants_now() -> None:
+    forced = replace(fresh(), deadline_at=T0, evidence=Evidence.PERSON)
+
+    late = arrived(forced, at=timedelta(seconds=5))
+
+    assert late is not None
+    assert (late.state, late.deadline_at, late.evidence) == (StudyState.RECEIVING, T0, Evidence.PERSON)

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
-from informatics_gateway.dicomweb.code_streams import announced_samples
+from informatics_gateway.pixels.code_streams import announced_samples
 from task_manager.study.frames import MAX_FRAME_BYTES, Frames, Geometry
 
 MAX_DECODED_BYTES = 256 * 1024**2

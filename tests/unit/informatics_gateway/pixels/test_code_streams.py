@@ -13,8 +13,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
-from informatics_gateway.dicomweb.code_streams import announced_samples
-from informatics_gateway.dicomweb.transcoding import TranscodingError, decoded, pixel_header
+from informatics_gateway.pixels.code_streams import announced_samples
+from informatics_gateway.pixels.transcoding import TranscodingError, decoded, pixel_header
 from task_manager.study.frames import locate_frames
 from task_manager.study.header import read_header
 from task_manager.study.model import InstanceHeader

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which policy of completeness is whose: of the sources of studies, and of rules.
+
+Pure; asked for every instance that arrives, so answers are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+
+from task_manager.actor import Source
+from task_manager.study.completeness import CompletenessChange, CompletenessPolicy
+
+_MOST_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePolicy:
+    """The policy of studies that certain peers send.
+
+    Attributes
+    ----------
+    calling, called
+        Patterns of AE titles or user names (``*``, ``?``), letter case aside; empty fits all.
+    doors
+        ``dicom``, ``dicomweb``; empty fits all.
+    """
+
+    policy: CompletenessPolicy
+    calling: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    doors: tuple[str, ...] = ()
+
+    def fits(self, source: Source) -> bool:
+        """Whether a source is meant."""
+        return (
+            _is_like(source.calling, self.calling)
+            and _is_like(source.called, self.called)
+            and (not self.doors or source.door in self.doors)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """How long after an image to look, and how long after the first one at the latest."""
+
+    quiet: timedelta
+    bound: timedelta
+
+    def after(self, last: datetime, since: datetime) -> datetime:
+        """When to look after an image that came at `last`, of a study that began to come at `since`."""
+        return min(last + self.quiet, since + self.bound)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """All policies of a site.
+
+    Attributes
+    ----------
+    usual
+        Of sources that none of `sources` fits.
+    sources
+        The first that fits counts.
+    rules
+        Name of a rule to what it wants otherwise.
+    """
+
+    usual: CompletenessPolicy = field(default_factory=CompletenessPolicy)
+    sources: tuple[SourcePolicy, ...] = ()
+    rules: Mapping[str, CompletenessChange] = field(default_factory=dict)
+    _pauses: dict[str, Pause] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, sources: Sequence[Source]) -> CompletenessPolicy:
+        """The policy of a study: of the first entry that fits any of its sources."""
+        found = (one.policy for one in self.sources if any(one.fits(source) for source in sources))
+        return next(found, self.usual)
+
+    def of_rule(self, rule: str, policy: CompletenessPolicy) -> CompletenessPolicy:
+        """The policy of a rule for a study that itself has `policy`."""
+        change = self.rules.get(rule)
+        return policy if change is None else change.over(policy)
+
+    def pause(self, source: str) -> Pause:
+        """When to look after an image from a source, as the store marks it: the soonest of all who look."""
+        known = self._pauses.get(source)
+        if known is None:
+            if len(self._pauses) >= _MOST_KEPT:
+                self._pauses.clear()
+            policy = self.of((Source.of(source),))
+            each = [policy, *(change.over(policy) for change in self.rules.values())]
+            known = Pause(min(one.pause for one in each), min(one.bound for one in each))
+            self._pauses[source] = known
+        return known
+
+
+def _is_like(name: str, patterns: Iterable[str]) -> bool:
+    wanted = tuple(patterns)
+    return not wanted or any(fnmatchcase(name.upper(), pattern.upper()) for pattern in wanted)
