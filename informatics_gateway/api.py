@@ -179,6 +179,15 @@ def story_json(story: StudyStory) -> dict[str, Any]:
             "received_at": _iso(story.order.received_at),
         },
         "told": told_json(story.told),
+        "removed": [
+            {
+                "policy": one.policy,
+                "at": _iso(one.removed_at),
+                "instances": one.number,
+                "bytes": one.size,
+            }
+            for one in story.removed
+        ],
         "explanations": [
             {"revision": revision, "rule_set_version": version, **orjson.loads(to_json(explanation))}
             for revision, version, explanation in story.explanations

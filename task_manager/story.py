@@ -22,6 +22,7 @@ from task_manager.store import (
     jobs,
     leases,
     orders,
+    removals,
     reports,
     studies,
     subtasks,
@@ -30,6 +31,7 @@ from task_manager.store import (
 )
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Record
+from task_manager.store.removals import RemovedObjects
 from task_manager.store.subtasks import Subtask
 from task_manager.study.model import Instance, Study
 from task_manager.workitem.columns import expires_at
@@ -122,7 +124,7 @@ class StudyStory:
     """One study from its order to its deliveries.
 
     `explanations` holds (revision, rule-set version, explanation) for every rule and every revision; `told`
-    what other systems said about the order and the patient.
+    what other systems said about the order and the patient; `removed` what policies removed of it.
     """
 
     study: Study
@@ -131,6 +133,7 @@ class StudyStory:
     workitems: tuple[WorkitemStory, ...]
     events: tuple[OperationalEvent, ...]
     told: ToldStory
+    removed: tuple[RemovedObjects, ...] = ()
 
 
 def study_story(database: Database, study_instance_uid: str) -> StudyStory | None:
@@ -184,6 +187,7 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
                 patient_id=patient_id,
                 issuer=dicom_json.text(study.attributes, "IssuerOfPatientID"),
             ),
+            removed=tuple(removals.removed_of_study(connection, study_instance_uid)),
         )
 
 
@@ -245,7 +249,7 @@ def _workitem_story(connection: Connection, record: Record) -> WorkitemStory:
         reason=status.reason,
         progress=status.progress,
         outputs=ship_order(stored),
-        missing_outputs=len(outputs) - len(stored),
+        missing_outputs=len(outputs) - len(stored) - removals.count_removed(connection, outputs),
         deliveries=tuple(jobs.jobs_of_workitem(connection, workitem.uid)),
         status=status,
     )

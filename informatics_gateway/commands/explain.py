@@ -74,6 +74,10 @@ def _study_lines(story: StudyStory) -> list[str]:
         )
     elif study.deadline_at:
         lines.append(f"  receiving  counts as complete at {_at(study.deadline_at)} if nothing more comes")
+    lines.extend(
+        f"  removed    {one.number} instances on {_at(one.removed_at)} by policy {one.policy}"
+        for one in story.removed
+    )
     patients = len(patient_ids(study))
     if patients > 1:
         lines.append(f"  ! images of {patients} patients under this UID: nothing is scheduled")
