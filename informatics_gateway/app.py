@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from ai_apps.catalog import catalog
 from ai_apps.manifest import Manifest
 from informatics_gateway import api
+from informatics_gateway.completeness_settings import completeness_policies
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.destinations import event_sink_names, make_deliverers, make_sinks
 from informatics_gateway.dicom_settings import door_admission, door_tls
@@ -177,6 +178,9 @@ class Application:
             apps,
             ServiceSettings(
                 quiet_period=timedelta(seconds=settings.study.quiet_period_s),
+                completeness=completeness_policies(
+                    settings.study.quiet_period_s, settings.study.completeness, settings.study.sources
+                ),
                 destinations=tuple(destination.name for destination in settings.destinations),
                 event_sinks=event_sink_names(settings),
                 dispatch=dispatch_settings(

@@ -19,6 +19,7 @@ from informatics_gateway.destination_settings import (
     DicomWebDestination,
     FhirDestination,
 )
+from informatics_gateway.completeness_settings import CompletenessSettings, SourceSettings
 from informatics_gateway.dicom_settings import DicomDoor
 from informatics_gateway.disk_settings import DiskSettings
 from informatics_gateway.fetch_settings import FetchSettings
@@ -97,7 +98,11 @@ class StudySettings(_Part):
     """When a study counts as complete."""
 
     quiet_period_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
-    """How long no image must arrive, seconds."""
+    """How long no image must arrive where no evidence says more, seconds."""
+    completeness: CompletenessSettings = CompletenessSettings()
+    """What else completes a study."""
+    sources: tuple[SourceSettings, ...] = ()
+    """Senders whose studies are completed otherwise; the first that fits counts."""
 
 
 class PerformerSettings(_Part):

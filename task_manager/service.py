@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from profiles.sole.events import OperationalEvent
 from task_manager.archive import StoredArchive
+from task_manager.archive_questions import ArchiveQuestions
 from task_manager.attention import Attention, configured_lanes
 from task_manager.completion import Completion, changes_of
 from task_manager.delivery.consequences import Consequences
@@ -28,7 +29,7 @@ from task_manager.fetching.archives import StudyArchive
 from task_manager.fetching.performing import FetchLimits, FetchStep
 from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
-from task_manager.outbox import Job, RetryPolicy
+from task_manager.outbox import Job, RetryPolicy, question_lane
 from task_manager.performed_steps import StoredPerformedSteps
 from task_manager.ports import ObjectStore
 from task_manager.request_intake import RequestIntake
@@ -146,6 +147,8 @@ class Service:
         What the doors need that somebody may ask at for the analysis of a study, and the modalities' door.
     sweeps, readiness
         End what its time has passed for; make ready what has all its inputs.
+    questions
+        What archives are asked about studies.
     deliveries, dead_letters
         What is done with jobs that send results, and what persons may decide about jobs.
     attention
@@ -223,7 +226,8 @@ class Service:
                 settings.event_sinks,
                 settings.dispatch.push_performers,
                 [one.name for one in study_archives],
-            ),
+            )
+            | {question_lane(one.name) for one in archives},
         )
         self.readiness = Readiness(
             self.worklist.transact,
@@ -240,6 +244,13 @@ class Service:
         self.archive = StoredArchive(database, objects)
         usual = settings.completeness or Policies(usual=CompletenessPolicy(quiet=settings.quiet_period))
         policies = replace(usual, rules=changes_of(rules))
+        self.questions = ArchiveQuestions(
+            database,
+            archives if policies.ask_archives else (),
+            retry=settings.retry,
+            clock=clock,
+            wake=wake,
+        )
         self.intake = Intake(
             database,
             objects,

@@ -86,6 +86,8 @@ class Worker:
             lane = event_lane(name)
             self._spawn(lane, _EventLane(self, self._service, lane, sink), jobs=True)
         self._start_fetching()
+        for lane in self._service.questions.lanes:
+            self._spawn(lane, _Lane(self, lane, self._service.questions.answer), jobs=True)
 
     def _start_fetching(self) -> None:
         fetching = self._service.fetching
