@@ -17,7 +17,7 @@ from profiles.sole.events import EventType, Outcome
 from profiles.ups.states import ProcedureStepState
 from task_manager.disk import StudyFacts, Wanted
 from task_manager.outbox import FINISHED
-from task_manager.rules.model import Verdict
+from task_manager.rules.explain import RuleVerdict
 from task_manager.store.disk_tables import KeepRow
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
@@ -99,7 +99,7 @@ def _ran(connection: Connection, study_instance_uid: str) -> frozenset[str]:
         )
     )
     return frozenset(
-        rule for rule, content in rows if orjson.loads(content).get("verdict") == Verdict.TRUE.value
+        rule for rule, content in rows if orjson.loads(content).get("verdict") == RuleVerdict.MATCHED.value
     )
 
 
