@@ -25,6 +25,7 @@ from task_manager.rules.evaluate import effective_priority
 from task_manager.rules.explain import RuleExplanation
 from task_manager.rules.model import Rule
 from task_manager.store import studies, superseding, workitems
+from task_manager.store.database import Connection
 from task_manager.store.records import Dispatch, Origin
 from task_manager.study.model import Instance, Study
 from task_manager.transaction import WorklistTransaction
@@ -103,6 +104,7 @@ class RuleWork:
             )
             if explanation.takes(instance.series_instance_uid, instance.sop_instance_uid)
         ]
+        instances += _prior_instances(work.connection, explanation)
         digest = _input_digest(app, instances, explanation.parameters)
         asked_by = order_digest(order)
         if self._already_asked(work, study, rule, (digest, asked_by)):
@@ -227,6 +229,19 @@ class RuleWork:
             expected_at=now + template.expected if template.expected else None,
             expires_at=now + template.expires if template.expires else None,
         )
+
+
+def _prior_instances(connection: Connection, explanation: RuleExplanation) -> list[Instance]:
+    """The instances of the earlier studies among the inputs, each once."""
+    found = {
+        instance.sop_instance_uid: instance
+        for prior in explanation.priors
+        for study in prior.studies
+        for instance in studies.find_instances(
+            connection, study_instance_uid=study.study_instance_uid, series_instance_uids=study.series
+        )
+    }
+    return list(found.values())
 
 
 def _input_digest(app: AppOffer, instances: Sequence[Instance], inputs: Mapping[str, str]) -> str:

@@ -27,6 +27,7 @@ from task_manager.dispatch.sweeps import Sweeps
 from task_manager.dispatching import Dispatching, DispatchSettings
 from task_manager.fetching.archives import StudyArchive
 from task_manager.fetching.performing import FetchLimits, FetchStep
+from task_manager.fetching.prior_waits import PriorStep
 from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy, question_lane
@@ -157,8 +158,8 @@ class Service:
         What the door of Instance Availability Notifications needs.
     fetches
         Studies that are fetched from archives: asked for, listed, let go on.
-    fetching
-        What the worker does with the jobs of fetches.
+    fetching, priors
+        What the worker does with the jobs of fetches, and of rules that wait for earlier studies.
     """
 
     def __init__(
@@ -269,7 +270,7 @@ class Service:
             clock=clock,
             wake=wake,
         )
-        self.scheduler = Scheduler(
+        self.scheduler = scheduler = Scheduler(
             database,
             self.worklist,
             rules,
@@ -290,6 +291,16 @@ class Service:
             looks_at_triggers=self.scheduler.looks_at_triggers,
             clock=clock,
             wake=self._inputs_came,
+        )
+        self.priors = PriorStep(
+            database,
+            self.fetching.archives,
+            self.fetches,
+            rules,
+            scheduler.run_with_priors,
+            most_studies=settings.fetching.most_studies,
+            object_path=objects.absolute,
+            clock=clock,
         )
         set_for = {policy.name: policy for policy in settings.deliveries}
         self.deliveries = Deliveries(
