@@ -56,6 +56,7 @@ from informatics_gateway.performers import (
     retention_limits,
     watching_settings,
 )
+from informatics_gateway.request_doors import request_routers
 from informatics_gateway.result_destinations import Surroundings
 from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
@@ -219,6 +220,7 @@ class Application:
             qido_rs.router(service.archive, public_url=self._public_base()),
             studies_options.router(public_url=self._public_base()),
             api.router(service, lambda: self._ready, disk.report),
+            *request_routers(service, gateway.fhir, public_url=gateway.http.public_url, clock=utc_now),
         ):
             web.include_router(routes)
         doors = (

@@ -19,6 +19,7 @@ from profiles.sole.events import EventType, OperationalEvent
 from task_manager.completion import Completion, Judgement
 from task_manager.errors import StoreError, facts_of
 from task_manager.fetching.prior_waits import with_waits
+from task_manager.requesting import Requesting
 from task_manager.rule_work import AppOffer, RuleWork
 from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import RuleExplanation, RuleVerdict, from_json, to_json
@@ -47,6 +48,8 @@ class Scheduler:
     ----------
     completion
         Tells when studies are complete.
+    requesting
+        Brings workitems of others that asked for a study after what its rules made.
     base_url
         Where performers reach our DICOMweb door, such as ``http://127.0.0.1:8080/dicom-web``.
     object_path
@@ -61,6 +64,7 @@ class Scheduler:
         apps: Mapping[str, AppOffer],
         *,
         completion: Completion,
+        requesting: Requesting,
         destinations: Sequence[str],
         sinks: Sequence[str],
         base_url: Callable[[], str],
@@ -74,6 +78,7 @@ class Scheduler:
         self._sinks = tuple(sinks)
         self._work = RuleWork(apps, destinations, base_url)
         self._completion = completion
+        self._requesting = requesting
         self._object_path = object_path
         self._clock = clock
 
@@ -246,6 +251,13 @@ class Scheduler:
                 elif explanation.verdict is not RuleVerdict.WAITING:
                     review = explanation.verdict is RuleVerdict.REVIEW
                     self._work.take_back(work, study, rule, _WAITS if review else _NO_LONGER)
+            if judgement.whole is not None and not any(one.verdict is RuleVerdict.REVIEW for one in told):
+                self._requesting.settle(
+                    work,
+                    study_instance_uid=study.study_instance_uid,
+                    accession_number=accession_number,
+                    patient_id=patient_id,
+                )
 
     def _let_run(self, review: Review) -> None:
         """Schedule a rule that a person let run although it has many candidates."""

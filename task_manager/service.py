@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from profiles.request import Request
 from profiles.sole.events import OperationalEvent
+from task_manager.actor import Actor
 from task_manager.archive import StoredArchive
 from task_manager.archive_questions import ArchiveQuestions
 from task_manager.attention import Attention, configured_lanes
@@ -31,9 +33,10 @@ from task_manager.fetching.prior_waits import PriorStep
 from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
 from task_manager.outbox import Job, RetryPolicy, question_lane
+from task_manager.outcome import Refused
 from task_manager.performed_steps import StoredPerformedSteps
 from task_manager.ports import ObjectStore
-from task_manager.request_intake import RequestIntake
+from task_manager.request_intake import Recorded, RequestIntake, requested_fetch
 from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
 from task_manager.store import evidence as evidence_store
@@ -45,6 +48,7 @@ from task_manager.study.completeness import CompletenessPolicy
 from task_manager.study.evidence import StudyEvidence
 from task_manager.study.sources import Policies
 from task_manager.subscriptions import StoredSubscriptions
+from task_manager.transaction import WorklistTransaction
 from task_manager.worklist import StoredWorklist
 
 _TOLD_AT_ONCE = 200
@@ -186,7 +190,9 @@ class Service:
         self._wake = wake
         consequences = Consequences(sinks=settings.event_sinks)
         codes = {name: app.code for name, app in apps.items()}
-        self._dispatching = Dispatching(settings.dispatch, codes, base_url=base_url, new_uid=new_uid)
+        self._dispatching = Dispatching(
+            settings.dispatch, codes, base_url=base_url, new_uid=new_uid, ask=self._ask
+        )
         self.worklist = StoredWorklist(
             database,
             followers=(*self._dispatching.followers, consequences),
@@ -275,6 +281,7 @@ class Service:
             self.worklist,
             rules,
             apps,
+            requesting=self._dispatching.requesting,
             completion=Completion(
                 policies, [rule.name for rule in rules.rules], [archive.name for archive in archives]
             ),
@@ -291,6 +298,7 @@ class Service:
             looks_at_triggers=self.scheduler.looks_at_triggers,
             clock=clock,
             wake=self._inputs_came,
+            fetch=requested_fetch(self.fetches),
         )
         self.priors = PriorStep(
             database,
@@ -331,6 +339,9 @@ class Service:
         return self._dispatching.push_step(
             ae_title, target, self.worklist, self._database, poll=poll, clock=self._clock, wake=self._wake
         )
+
+    def _ask(self, work: WorklistTransaction, request: Request, actor: Actor) -> Recorded | Refused:
+        return self.requests.ask_with(work, request, actor)
 
     def _inputs_came(self) -> None:
         self.readiness.wake()
