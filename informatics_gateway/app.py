@@ -26,6 +26,7 @@ from ai_apps.manifest import Manifest
 from informatics_gateway import api
 from informatics_gateway.completeness_settings import completeness_policies
 from informatics_gateway.configuration import configured_rules, database_url
+from informatics_gateway.delivery_policies import delivery_policies
 from informatics_gateway.destinations import event_sink_names, make_deliverers, make_sinks
 from informatics_gateway.dicom_settings import door_admission, door_tls
 from informatics_gateway.dicomweb import (
@@ -183,6 +184,7 @@ class Application:
                     settings.study.quiet_period_s, settings.study.completeness, settings.study.sources
                 ),
                 destinations=tuple(destination.name for destination in settings.destinations),
+                deliveries=delivery_policies(settings),
                 event_sinks=event_sink_names(settings),
                 dispatch=dispatch_settings(
                     settings, {name: _limits(one, settings) for name, one in manifests.items()}
@@ -254,6 +256,7 @@ class Application:
                 peer_addresses(self._settings),
                 clock=utc_now,
             ),
+            reported=service.deliveries.report_commitment,
             is_congested=lambda: self._settings.disk.reject_associations and not disk.room.takes_images(),
         )
         _bound("gateway.dicom", dimse.start)
