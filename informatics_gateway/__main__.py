@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from informatics_gateway.commands.console import fail
+from informatics_gateway.commands.studies import studies_app
 from task_manager.errors import AirwayError, ConfigurationError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ rules_app = typer.Typer(
     help="Try rules on files, replay them over past studies, train a series classifier.", no_args_is_help=True
 )
 app.add_typer(rules_app, name="rules")
+app.add_typer(studies_app, name="studies")
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for database, objects and work.")]
 Config = Annotated[

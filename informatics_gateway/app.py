@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from ai_apps.catalog import catalog
 from ai_apps.manifest import Manifest
-from informatics_gateway import api
+from informatics_gateway import api, study_routes
 from informatics_gateway.completeness_settings import completeness_policies
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.delivery_policies import delivery_policies
@@ -221,6 +221,7 @@ class Application:
             wado_rs.router(service.archive, public_url=self._public_base()),
             qido_rs.router(service.archive, public_url=self._public_base()),
             studies_options.router(public_url=self._public_base()),
+            study_routes.router(service),
             api.router(service, lambda: self._ready, disk.report),
             *request_routers(service, gateway.fhir, public_url=gateway.http.public_url, clock=utc_now),
         ):

@@ -47,6 +47,7 @@ from task_manager.story import StudyStory, study_story
 from task_manager.study.completeness import CompletenessPolicy
 from task_manager.study.evidence import StudyEvidence
 from task_manager.study.sources import Policies
+from task_manager.study_decisions import StudyDecisions
 from task_manager.subscriptions import StoredSubscriptions
 from task_manager.transaction import WorklistTransaction
 from task_manager.worklist import StoredWorklist
@@ -152,8 +153,8 @@ class Service:
         What the doors need that somebody may ask at for the analysis of a study, and the modalities' door.
     sweeps, readiness
         End what its time has passed for; make ready what has all its inputs.
-    questions
-        What archives are asked about studies.
+    questions, studies
+        What archives are asked about studies, and what persons may decide about them.
     deliveries, dead_letters
         What is done with jobs that send results, and what persons may decide about jobs.
     attention
@@ -311,6 +312,7 @@ class Service:
             clock=clock,
         )
         set_for = {policy.name: policy for policy in settings.deliveries}
+        self.studies = StudyDecisions(database, self.worklist, clock=clock, wake=wake)
         self.deliveries = Deliveries(
             database,
             consequences,

@@ -6,7 +6,7 @@ Names of patients are not in it; identifiers are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from profiles import dicom_json
@@ -24,6 +24,7 @@ from task_manager.store import (
     orders,
     removals,
     reports,
+    requests,
     studies,
     subtasks,
     succession,
@@ -31,9 +32,11 @@ from task_manager.store import (
 )
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Record
+from task_manager.store.requests import KeptRequest
 from task_manager.store.removals import RemovedObjects
 from task_manager.store.subtasks import Subtask
 from task_manager.study.model import Instance, Study
+from task_manager.waiting_story import WaitingStory, waiting_story
 from task_manager.workitem.columns import expires_at
 
 
@@ -133,6 +136,8 @@ class StudyStory:
     workitems: tuple[WorkitemStory, ...]
     events: tuple[OperationalEvent, ...]
     told: ToldStory
+    requests: tuple[KeptRequest, ...] = ()
+    completeness: WaitingStory = field(default_factory=WaitingStory)
     removed: tuple[RemovedObjects, ...] = ()
 
 
@@ -188,6 +193,7 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
                 issuer=dicom_json.text(study.attributes, "IssuerOfPatientID"),
             ),
             removed=tuple(removals.removed_of_study(connection, study_instance_uid)),
+            completeness=waiting_story(connection, study),
         )
 
 
