@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules that wait for earlier studies: begun with the study, searched and fetched by the worker, then settled.
+"""Rules that wait for earlier studies: begun with the study, searched and fetched by the worker, settled.
 
 A wait is a row and a job of the transaction in which the rule matched. It ends when all that was chosen is
 here, or when its time is over: then the rule runs without, or a person decides, as it says.
