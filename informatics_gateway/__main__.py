@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from informatics_gateway.commands.console import fail
+from informatics_gateway.commands.studies import studies_app
 from task_manager.errors import AirwayError, ConfigurationError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ rules_app = typer.Typer(
     help="Try rules on files, replay them over past studies, train a series classifier.", no_args_is_help=True
 )
 app.add_typer(rules_app, name="rules")
+app.add_typer(studies_app, name="studies")
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for database, objects and work.")]
 Config = Annotated[
@@ -117,11 +119,31 @@ def check_config_command(config: Config = None) -> None:
 
 
 @app.command("doctor")
-def doctor_command(data: Data = _DATA, config: Config = None) -> None:
-    """Check that this machine and data folder are fit to serve."""
-    from informatics_gateway.commands import check
+def doctor_command(
+    data: Data = _DATA,
+    config: Config = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read objects, compare checksums.")] = False,
+    since: Annotated[str, typer.Option(help="Verify only what arrived since this date or time.")] = "",
+    sample: Annotated[float, typer.Option(min=0, max=100, help="Percentage of objects to verify.")] = 100.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Check that this machine and data folder are fit, and objects whole; else status 1."""
+    from informatics_gateway.commands import doctor
 
-    check.doctor(data, config)
+    doctor.doctor(data, config, verify_objects=verify, since=since, sample=sample, as_json=as_json)
+
+
+@app.command("retention")
+def retention_command(
+    data: Data = _DATA,
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Remove now what the policies of disk.retention ask for; the task manager does so by itself."""
+    from informatics_gateway.commands import doctor
+
+    doctor.retention(data, config, dry_run=dry_run, as_json=as_json)
 
 
 @app.command("migrate")

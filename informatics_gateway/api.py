@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from informatics_gateway import job_routes
 from informatics_gateway.disk_metrics import DiskMetrics
+from informatics_gateway.study_words import completeness_json
 from profiles import dicom_json
 from profiles.uids import is_uid
 from task_manager.actor import Actor
@@ -178,7 +179,17 @@ def story_json(story: StudyStory) -> dict[str, Any]:
             "status": story.order.status,
             "received_at": _iso(story.order.received_at),
         },
+        "completeness": completeness_json(story.completeness),
         "told": told_json(story.told),
+        "removed": [
+            {
+                "policy": one.policy,
+                "at": _iso(one.removed_at),
+                "instances": one.number,
+                "bytes": one.size,
+            }
+            for one in story.removed
+        ],
         "explanations": [
             {"revision": revision, "rule_set_version": version, **orjson.loads(to_json(explanation))}
             for revision, version, explanation in story.explanations

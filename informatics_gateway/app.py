@@ -23,8 +23,10 @@ from fastapi import FastAPI
 
 from ai_apps.catalog import catalog
 from ai_apps.manifest import Manifest
-from informatics_gateway import api
+from informatics_gateway import api, study_routes
+from informatics_gateway.completeness_settings import completeness_policies
 from informatics_gateway.configuration import configured_rules, database_url
+from informatics_gateway.delivery_policies import delivery_policies
 from informatics_gateway.destinations import event_sink_names, make_deliverers, make_sinks
 from informatics_gateway.dicom_settings import door_admission, door_tls
 from informatics_gateway.dicomweb import (
@@ -55,6 +57,7 @@ from informatics_gateway.performers import (
     retention_limits,
     watching_settings,
 )
+from informatics_gateway.request_doors import request_routers
 from informatics_gateway.result_destinations import Surroundings
 from informatics_gateway.settings import Role, Settings
 from informatics_gateway.watchers import WatcherHub
@@ -177,7 +180,11 @@ class Application:
             apps,
             ServiceSettings(
                 quiet_period=timedelta(seconds=settings.study.quiet_period_s),
+                completeness=completeness_policies(
+                    settings.study.quiet_period_s, settings.study.completeness, settings.study.sources
+                ),
                 destinations=tuple(destination.name for destination in settings.destinations),
+                deliveries=delivery_policies(settings),
                 event_sinks=event_sink_names(settings),
                 dispatch=dispatch_settings(
                     settings, {name: _limits(one, settings) for name, one in manifests.items()}
@@ -214,7 +221,9 @@ class Application:
             wado_rs.router(service.archive, public_url=self._public_base()),
             qido_rs.router(service.archive, public_url=self._public_base()),
             studies_options.router(public_url=self._public_base()),
+            study_routes.router(service),
             api.router(service, lambda: self._ready, disk.report),
+            *request_routers(service, gateway.fhir, public_url=gateway.http.public_url, clock=utc_now),
         ):
             web.include_router(routes)
         doors = (
@@ -248,6 +257,7 @@ class Application:
                 peer_addresses(self._settings),
                 clock=utc_now,
             ),
+            reported=service.deliveries.report_commitment,
             is_congested=lambda: self._settings.disk.reject_associations and not disk.room.takes_images(),
         )
         _bound("gateway.dicom", dimse.start)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from informatics_gateway.completeness_settings import completeness_faults
 from informatics_gateway.dicom_settings import DicomTls
 from informatics_gateway.hl7_settings import Hl7Tls
 from informatics_gateway.settings import Role, Settings, is_loopback
@@ -116,6 +117,11 @@ def _cross_faults(settings: Settings, config: Path) -> list[Fault]:
             Fault(f"{config} {what}", f"name {name!r} is used twice")
             for name in sorted({n for n in names if names.count(n) > 1})
         )
+    study, archives = settings.study, [one.name for one in settings.manager.readiness.archives]
+    faults.extend(
+        Fault(f"{config} {fault.path}", fault.message)
+        for fault in completeness_faults(study.completeness, study.sources, archives)
+    )
     if not settings.roles:
         faults.append(Fault(f"{config} roles", f"name at least one of {', '.join(Role)}"))
     if (

@@ -16,8 +16,8 @@ from informatics_gateway.destination_settings import (
     FhirDestination,
 )
 from informatics_gateway.dicomweb.client import DicomWebDeliverer
+from informatics_gateway.dimse.commitment_scu import CommittingDeliverer
 from informatics_gateway.dimse.requestor import DicomAddress
-from informatics_gateway.dimse.store_scu import DicomDeliverer
 from informatics_gateway.events.syslog_sender import EventReporter, FileSink, SyslogSink
 from informatics_gateway.events.transports import TlsTransport, UdpTransport
 from informatics_gateway.fhir.client import FhirDeliverer, FhirEndpoint
@@ -107,7 +107,7 @@ def _deliverer(
 ) -> Deliverer:
     match destination:
         case DicomDestination():
-            return DicomDeliverer(
+            return CommittingDeliverer(
                 DicomAddress(
                     host=destination.host,
                     port=destination.port,
@@ -115,6 +115,7 @@ def _deliverer(
                     calling_ae_title=settings.gateway.dicom.ae_title,
                 ),
                 timeout_s=destination.timeout_s,
+                wait_s=destination.commitment.wait_s,
             )
         case DicomWebDestination():
             return DicomWebDeliverer(

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = "airway-folder-result/1"
 _CHUNK_BYTES = 1024 * 1024
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Sources(StrEnum):

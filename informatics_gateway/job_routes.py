@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST over jobs and destinations: dead letters listed, retried and dropped, and how each destination fares."""
+"""REST over jobs and destinations: dead letters listed, retried, dropped, and how each destination fares."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def router(service: Service) -> APIRouter:
         after: Annotated[int, Query(ge=0, le=2**62)] = 0,
         limit: Annotated[int, Query(ge=1, le=_MOST_AT_ONCE)] = 100,
     ) -> dict[str, Any]:
-        """Jobs, oldest first: dead letters (HELD) unless states are named; `after` is the `next` of a page."""
+        """Jobs, oldest first: dead letters (HELD) unless states are named; `after` is a page's `next`."""
         states = tuple(state or (JobState.HELD,))
         return page_json(service.dead_letters.page(states=states, lane=lane, after_id=after, limit=limit))
 

@@ -10,6 +10,7 @@ from informatics_gateway.dicomweb.push_client import PushClient
 from informatics_gateway.dicomweb.query_client import DicomWebArchive
 from informatics_gateway.dimse.query_scu import DicomArchive
 from informatics_gateway.dimse.requestor import DicomAddress
+from informatics_gateway.request_doors import requesting_kinds
 from informatics_gateway.settings import Archive, LeaseSettings, PerformerPeer, Settings
 from profiles.codes import Code
 from profiles.faults import Fault
@@ -72,6 +73,7 @@ def dispatch_settings(settings: Settings, manifests: Mapping[str, LeaseLimits]) 
         leases_by_app={**manifests, **{name: lease_limits(leases) for name, leases in own.items()}},
         readiness_poll=timedelta(seconds=manager.readiness.poll_s),
         readiness_give_up=timedelta(hours=manager.readiness.give_up_h),
+        requesting=requesting_kinds(manager.requests),
     )
 
 

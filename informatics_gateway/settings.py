@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from informatics_gateway.completeness_settings import CompletenessSettings, SourceSettings
 from informatics_gateway.destination_settings import (
     DicomDestination,
     DicomWebDestination,
@@ -23,6 +24,7 @@ from informatics_gateway.dicom_settings import DicomDoor
 from informatics_gateway.disk_settings import DiskSettings
 from informatics_gateway.fetch_settings import FetchSettings
 from informatics_gateway.hl7_settings import Hl7Door
+from informatics_gateway.request_settings import FhirDoorSettings, RequestingWorkitem
 from informatics_gateway.result_settings import FolderDestination, Hl7Destination, WebhookDestination
 from informatics_gateway.setting_types import AeTitle, Name, Port, ZoneName
 from task_manager.dispatch.model import Style
@@ -73,6 +75,8 @@ class GatewaySettings(_Part):
     """DICOM."""
     hl7: Hl7Door = Hl7Door()
     """HL7 v2 over MLLP."""
+    fhir: FhirDoorSettings = FhirDoorSettings()
+    """FHIR R4: ServiceRequest and Task."""
     peers: tuple[Peer, ...] = ()
     """Known DICOM applications."""
 
@@ -97,7 +101,11 @@ class StudySettings(_Part):
     """When a study counts as complete."""
 
     quiet_period_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
-    """How long no image must arrive, seconds."""
+    """How long no image must arrive where no evidence says more, seconds."""
+    completeness: CompletenessSettings = CompletenessSettings()
+    """What else completes a study."""
+    sources: tuple[SourceSettings, ...] = ()
+    """Senders whose studies are completed otherwise; the first that fits counts."""
 
 
 class PerformerSettings(_Part):
@@ -228,6 +236,8 @@ class ManagerSettings(_Part):
     """Watchers."""
     readiness: ReadinessSettings = ReadinessSettings()
     """Inputs that are not yet there."""
+    requests: tuple[RequestingWorkitem, ...] = ()
+    """Workitems of others that ask for what the rules give; none leaves every workitem to performers."""
 
 
 class CodeSettings(_Part):

@@ -42,6 +42,7 @@ _TITLES = {
     "input": "An entry of `series`",
     "images": "`images`",
     "preference": "An entry of `prefer`",
+    "completeness": "`completeness`",
 }
 _VRS = {
     "AE": "text",

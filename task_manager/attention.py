@@ -169,6 +169,7 @@ def without_worker(lane: str) -> str:
         "events": "event repository",
         "push": "push performer",
         "fetch": "archive",
+        "ask": "archive",
     }
     what = kinds.get(kind, kind)
     return f"no {what} named {name} is in the configuration"

@@ -18,7 +18,7 @@ from task_manager.rules.model import RuleSet, Verdict
 from task_manager.store import evidence, questions, studies
 from task_manager.store.database import Connection
 from task_manager.store.evidence import Awaited, Look
-from task_manager.study.assembly import counts_for_assembly, was_complete
+from task_manager.study.assembly import counts_for_assembly, is_wanted_now, was_complete
 from task_manager.study.completeness import (
     Complete,
     CompletenessChange,
@@ -190,13 +190,13 @@ class Completion:
                 evidence=study.evidence or Evidence.QUIET_PERIOD,
                 reason="it was complete before, and is looked at again for its order",
             )
+        if is_wanted_now(study):
+            decisions = evidence.decisions_of(connection, study.study_instance_uid)
+            who = decisions[-1].actor.name if decisions else ""
+            return Complete(evidence=Evidence.PERSON, reason=f"{who or 'a person'} said so")
         if study.receiving_since is None:  # fetched, or open when an earlier release ended
             return Complete(evidence=Evidence.QUIET_PERIOD, reason="nothing more of it was awaited")
-        if study.evidence is not Evidence.PERSON:
-            return None
-        decisions = evidence.decisions_of(connection, study.study_instance_uid)
-        who = decisions[-1].actor.name if decisions else ""
-        return Complete(evidence=Evidence.PERSON, reason=f"{who or 'a person'} said so")
+        return None
 
     def _sources(self, connection: Connection, study: Study) -> list[Source]:
         if not self._policies.sources:

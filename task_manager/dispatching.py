@@ -18,6 +18,7 @@ from task_manager.dispatch.pushing import Pushing
 from task_manager.dispatch.replacement import Replacement
 from task_manager.dispatch.subtasks import ParentWork
 from task_manager.dispatch.verification import Verifying
+from task_manager.requesting import Ask, Requesting, RequestingKind
 from task_manager.store.database import Database
 from task_manager.transaction import Follower, Interceptor
 from task_manager.worklist import StoredWorklist
@@ -39,6 +40,8 @@ class DispatchSettings:
         Limits of all apps that have none of their own in `leases_by_app`.
     readiness_poll, readiness_give_up
         Pause between two questions to archives; when inputs that never came are given up.
+    requesting
+        Which workitems of others ask for what the rules give.
     """
 
     station: str = "AIRWAY"
@@ -48,6 +51,7 @@ class DispatchSettings:
     leases_by_app: Mapping[str, LeaseLimits] = field(default_factory=dict)
     readiness_poll: timedelta = timedelta(minutes=1)
     readiness_give_up: timedelta = timedelta(hours=72)
+    requesting: tuple[RequestingKind, ...] = ()
 
     @property
     def push_performers(self) -> tuple[str, ...]:
@@ -69,6 +73,8 @@ class Dispatching:
         hear of the end of the old one; assignment after all that keep work for the manager.
     replacement
         The first of them: a person may ask it to begin again.
+    requesting
+        What brings workitems that ask for others after the work that rules made.
     interceptors
         Answer for the machine where the manager performs, or assigns anew.
     """
@@ -80,6 +86,7 @@ class Dispatching:
         *,
         base_url: Callable[[], str],
         new_uid: Callable[[], str],
+        ask: Ask | None = None,
     ) -> None:
         self._settings = settings
         self._parents = ParentWork(new_uid)
@@ -89,13 +96,16 @@ class Dispatching:
             settings.verifications, codes, self._parents, station=settings.station, base_url=base_url
         )
         self.replacement = Replacement(settings.limits_of, performers=settings.performers)
+        self.requesting = Requesting(settings.requesting, self._parents, station=settings.station, ask=ask)
         self.followers: tuple[Follower, ...] = (
             self.replacement,
+            self.requesting,
             verifying,
             self._assignment,
             self._pushing,
         )
         self.interceptors: tuple[Interceptor, ...] = (
+            self.requesting.kept,
             verifying.kept,
             self._pushing.kept,
             self._assignment.reassigned,

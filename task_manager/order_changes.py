@@ -23,7 +23,7 @@ from profiles.order import (
 from profiles.sole.events import EventType, OperationalEvent
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER, Actor
-from task_manager.store import identities, orders, studies
+from task_manager.store import evidence, identities, orders, studies
 from task_manager.store.orders import OrderChange, OrderStatus
 from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.aiw_i import corrected_requests
@@ -111,6 +111,7 @@ def _consequences(
         return _stopped(work, uids, told.actor, "order canceled", waiting_only=False)
     if status is OrderStatus.HELD:
         return _stopped(work, uids, told.actor, "order on hold", waiting_only=True)
+    evidence.hasten_studies_of(work.connection, after, work.now)
     if told.known is not None and told.status is status and not changed:
         return ["nothing changed"]
     said = _corrected(work, uids, told.known, after, changed)

@@ -17,9 +17,11 @@ from profiles.order import MessageKey, Order, OrderAction, OrderControl
 from profiles.request import REQUEST_ORDER, Request, RequestKind
 from task_manager.actor import Actor
 from task_manager.errors import ConflictError, StoreError
+from task_manager.fetching.model import FetchPurpose, FetchTarget
+from task_manager.fetching.requests import StudyFetches
 from task_manager.order_changes import apply_order, needs_known_order
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
-from task_manager.store import identities, orders, requests, studies
+from task_manager.store import fetches, identities, orders, requests, studies
 from task_manager.store.database import Connection, Database
 from task_manager.store.orders import OrderStatus
 from task_manager.store.requests import KeptRequest
@@ -31,6 +33,22 @@ _TRIES = 5
 
 Fetch = Callable[[Connection, Order, str], None]
 """Has a study fetched that is not here, in the transaction of who asks; the key names the request."""
+
+
+def requested_fetch(archives: StudyFetches) -> Fetch:
+    """Has archives asked for what a request is about; nothing where there are none."""
+
+    def fetch(connection: Connection, asked: Order, key: str) -> None:
+        uid = asked.study_instance_uid
+        target = FetchTarget(
+            study_instance_uid=uid,
+            accession_number="" if uid else asked.accession_number,
+            patient_id="" if uid else asked.patient_id,
+        )
+        if archives.archives and not target.faults():
+            archives.plan(connection, target, purpose=FetchPurpose.REQUEST, asked_by=key)
+
+    return fetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +158,11 @@ class RequestIntake:
         with self._worklist.within(connection, now) as work:
             self.record_with(work, request, before, actor=actor)
 
+    def ask_with(self, work: WorklistTransaction, request: Request, actor: Actor) -> Recorded | Refused:
+        """Write a request, new or newer, in a transaction over workitems."""
+        before = requests.request_by_key(work.connection, request.key)
+        return self.record_with(work, request, before, actor=actor)
+
     def record_with(
         self, work: WorklistTransaction, request: Request, before: KeptRequest | None, *, actor: Actor
     ) -> Recorded | Refused:
@@ -237,6 +260,9 @@ def record(
         if isinstance(key, Refused):
             return key
         order_key = apply_order(work, asked, key, message=_message(request), actor=actor)
+    if request.kind.wants_now and asked.action is OrderAction.PLACE:
+        for uid in here:  # one that was fetched beside another study waits until somebody asks
+            fetches.let_be_evaluated(connection, uid, work.now)
     if looks_at_triggers or asked.action is OrderAction.CANCEL:
         studies.look_again(connection, asked, work.now)
     requests.put_request(

@@ -25,6 +25,7 @@ from task_manager.rules.evaluate import effective_priority
 from task_manager.rules.explain import RuleExplanation
 from task_manager.rules.model import Rule
 from task_manager.store import studies, superseding, workitems
+from task_manager.store.database import Connection
 from task_manager.store.records import Dispatch, Origin
 from task_manager.study.model import Instance, Study
 from task_manager.transaction import WorklistTransaction
@@ -103,6 +104,7 @@ class RuleWork:
             )
             if explanation.takes(instance.series_instance_uid, instance.sop_instance_uid)
         ]
+        instances += _prior_instances(work.connection, explanation)
         digest = _input_digest(app, instances, explanation.parameters)
         asked_by = order_digest(order)
         if self._already_asked(work, study, rule, (digest, asked_by)):
@@ -158,7 +160,7 @@ class RuleWork:
             if (waiting and (older or origin.order_digest != digests[1])) or (
                 older and not workitem.is_final
             ):
-                self._ask_to_stop(work, workitem, "superseded by newer images or order")
+                _ask_to_stop(work, workitem, "superseded by newer images or order")
             elif not older and (workitem.is_final or workitem.cancel_requested is None):
                 asked = True  # but not by work that was asked to stop: it may leave no result
                 superseding.reinstate(work.connection, workitem.uid)
@@ -168,19 +170,10 @@ class RuleWork:
         """Withdraw what a rule asked for that no longer matches, as late images may have it."""
         for workitem, _ in self._caused_by(work, study, rule):
             if not workitem.is_final:
-                self._ask_to_stop(work, workitem, why)
+                _ask_to_stop(work, workitem, why)
             superseding.supersede(
                 work.connection, study.study_instance_uid, workitem.uid, by="", why=why, now=work.now
             )
-
-    def withdraw(self, work: WorklistTransaction, study_instance_uid: str, why: str) -> int:
-        """Withdraw whatever rules asked for about a study; how many workitems were not final."""
-        stopped = 0
-        for workitem, origin in workitems.workitems_of_study(work.connection, study_instance_uid):
-            if origin.rule and not workitem.is_final:
-                self._ask_to_stop(work, workitem, why)
-                stopped += 1
-        return stopped
 
     def _caused_by(
         self, work: WorklistTransaction, study: Study, rule: Rule
@@ -191,13 +184,6 @@ class RuleWork:
             for workitem, origin in workitems.workitems_of_study(work.connection, study.study_instance_uid)
             if origin.rule == rule.name and workitem.state is not ProcedureStepState.CANCELED
         ]
-
-    def _ask_to_stop(self, work: WorklistTransaction, workitem: Workitem, why: str) -> None:
-        """Cancel what nobody has begun, ask the performer of the rest, once (event 2)."""
-        if workitem.cancel_requested is None:
-            details = dicom_json.element("ReasonForCancellation", why)
-            command = RequestCancel(details=details, requesting_ae=WORKER.name)
-            work.apply(workitem.uid, command, actor=WORKER)
 
     def _request(
         self,
@@ -227,6 +213,37 @@ class RuleWork:
             expected_at=now + template.expected if template.expected else None,
             expires_at=now + template.expires if template.expires else None,
         )
+
+
+def withdraw_all(work: WorklistTransaction, study_instance_uid: str, why: str) -> int:
+    """Withdraw whatever rules asked for about a study; how many workitems were not final."""
+    stopped = 0
+    for workitem, origin in workitems.workitems_of_study(work.connection, study_instance_uid):
+        if origin.rule and not workitem.is_final:
+            _ask_to_stop(work, workitem, why)
+            stopped += 1
+    return stopped
+
+
+def _ask_to_stop(work: WorklistTransaction, workitem: Workitem, why: str) -> None:
+    """Cancel what nobody has begun, ask the performer of the rest, once (event 2)."""
+    if workitem.cancel_requested is None:
+        details = dicom_json.element("ReasonForCancellation", why)
+        command = RequestCancel(details=details, requesting_ae=WORKER.name)
+        work.apply(workitem.uid, command, actor=WORKER)
+
+
+def _prior_instances(connection: Connection, explanation: RuleExplanation) -> list[Instance]:
+    """The instances of the earlier studies among the inputs, each once."""
+    found = {
+        instance.sop_instance_uid: instance
+        for prior in explanation.priors
+        for study in prior.studies
+        for instance in studies.find_instances(
+            connection, study_instance_uid=study.study_instance_uid, series_instance_uids=study.series
+        )
+    }
+    return list(found.values())
 
 
 def _input_digest(app: AppOffer, instances: Sequence[Instance], inputs: Mapping[str, str]) -> str:

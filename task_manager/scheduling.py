@@ -18,13 +18,16 @@ from profiles.request import IMAGES_CAME, Trigger, most_urgent
 from profiles.sole.events import EventType, OperationalEvent
 from task_manager.completion import Completion, Judgement
 from task_manager.errors import StoreError, facts_of
+from task_manager.fetching.prior_waits import with_waits
+from task_manager.requesting import Requesting
 from task_manager.rule_work import AppOffer, RuleWork
 from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import RuleExplanation, RuleVerdict, from_json, to_json
-from task_manager.rules.model import RuleSet
-from task_manager.store import identities, jobs, orders, requests, reviews, studies
+from task_manager.rules.model import Rule, RuleSet
+from task_manager.store import identities, jobs, orders, priors, requests, reviews, studies
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
+from task_manager.store.priors import PriorWait
 from task_manager.store.reviews import Review
 from task_manager.study.assembly import is_due, patient_ids
 from task_manager.study.model import Study, StudyState
@@ -45,6 +48,8 @@ class Scheduler:
     ----------
     completion
         Tells when studies are complete.
+    requesting
+        Brings workitems of others that asked for a study after what its rules made.
     base_url
         Where performers reach our DICOMweb door, such as ``http://127.0.0.1:8080/dicom-web``.
     object_path
@@ -59,6 +64,7 @@ class Scheduler:
         apps: Mapping[str, AppOffer],
         *,
         completion: Completion,
+        requesting: Requesting,
         destinations: Sequence[str],
         sinks: Sequence[str],
         base_url: Callable[[], str],
@@ -72,6 +78,7 @@ class Scheduler:
         self._sinks = tuple(sinks)
         self._work = RuleWork(apps, destinations, base_url)
         self._completion = completion
+        self._requesting = requesting
         self._object_path = object_path
         self._clock = clock
 
@@ -226,6 +233,7 @@ class Scheduler:
             else replace(one, verdict=RuleVerdict.WAITING, note=judgement.wait_of(one.rule))
             for one in explanations
         ]
+        told = with_waits(connection, study, self._rules.rules, told, now)
         contents = [(one.rule, to_json(one)) for one in told]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
         reviews.settle_reviews(connection, study.study_instance_uid, now)
@@ -243,6 +251,13 @@ class Scheduler:
                 elif explanation.verdict is not RuleVerdict.WAITING:
                     review = explanation.verdict is RuleVerdict.REVIEW
                     self._work.take_back(work, study, rule, _WAITS if review else _NO_LONGER)
+            if judgement.whole is not None and not any(one.verdict is RuleVerdict.REVIEW for one in told):
+                self._requesting.settle(
+                    work,
+                    study_instance_uid=study.study_instance_uid,
+                    accession_number=accession_number,
+                    patient_id=patient_id,
+                )
 
     def _let_run(self, review: Review) -> None:
         """Schedule a rule that a person let run although it has many candidates."""
@@ -258,44 +273,70 @@ class Scheduler:
                 return
             if known is None or not current:
                 return
-            whole = replace(known, series=studies.series_of(connection, uid))
-            study = identities.identified(connection, whole)
-            key, order, triggers = self._order_of(connection, study, lock=True)
-            explanations = self._evaluator.explain(
-                study,
-                order,
-                StoredAcquisition(connection, uid, self._object_path),
-                triggers=triggers,
-                approved=(review.rule,),
-            )
-            let = next(
-                (
-                    one
-                    for one in zip(self._rules.rules, explanations, strict=True)
-                    if one[0].name == review.rule
-                ),
-                None,
-            )
-            if let is None:
-                return
-            rule, explanation = let
-            kept = [
-                from_json(content)
-                for revision, _, content, _ in studies.explanations_of(connection, uid)
-                if revision == study.revision
-            ]
-            contents = [(one.rule, to_json(explanation if one.rule == rule.name else one)) for one in kept]
-            studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
-            if explanation.matched and self._may_schedule(
-                connection,
-                study,
-                order,
-                dicom_json.text(study.attributes, "AccessionNumber"),
-                dicom_json.text(study.attributes, "PatientID"),
-            ):
-                with self._worklist.within(connection, now) as work:
-                    self._work.ask(work, study, order, key, rule, explanation)
+            self._run_rule(connection, known, review.rule, now, approved=True)
         _LOG.info("review decided", extra={"action": "review.decided", "study": uid, "rule": review.rule})
+
+    def run_with_priors(self, connection: Connection, wait: PriorWait, rule: Rule) -> str:
+        """Let a rule run with the earlier studies that were found, in a transaction of the caller's."""
+        known = studies.locked_study(connection, wait.study_instance_uid)
+        if known is None or known.revision != wait.revision:
+            return "the study was looked at anew"
+        return self._run_rule(connection, known, rule.name, self._clock(), approved=wait.approved, ask=True)
+
+    def _run_rule(
+        self,
+        connection: Connection,
+        known: Study,
+        name: str,
+        now: datetime,
+        *,
+        approved: bool,
+        ask: bool = False,
+    ) -> str:
+        """Try one rule of a study again and ask for its work; what came of it.
+
+        Parameters
+        ----------
+        approved
+            Whether a person let it run though it has many candidates.
+        ask
+            Whether a person is asked if priors that it needs are missing; else that was decided.
+        """
+        uid = known.study_instance_uid
+        whole = replace(known, series=studies.series_of(connection, uid))
+        study = identities.identified(connection, whole)
+        key, order, triggers = self._order_of(connection, study, lock=True)
+        explanations = self._evaluator.explain(
+            study,
+            order,
+            StoredAcquisition(connection, uid, self._object_path),
+            triggers=triggers,
+            approved=(name,) if approved else (),
+        )
+        tried = zip(self._rules.rules, explanations, strict=True)
+        let = next((one for one in tried if one[0].name == name), None)
+        if let is None:
+            return "there is no such rule any more"
+        rule = let[0]
+        (explanation,) = with_waits(connection, study, (rule,), (let[1],), now, approved=approved)
+        lacks = "; ".join(one.lacks for one in explanation.priors if one.lacks)
+        if ask and lacks and explanation.matched:
+            explanation = replace(explanation, verdict=RuleVerdict.REVIEW, note=lacks)
+            reviews.ask_for_review(connection, uid, study.revision, name, why=lacks, now=now)
+            priors.hold_review_again(connection, uid, study.revision, name, lacks)
+        kept = [
+            from_json(content)
+            for revision, _, content, _ in studies.explanations_of(connection, uid)
+            if revision == study.revision
+        ]
+        contents = [(one.rule, to_json(explanation if one.rule == name else one)) for one in kept]
+        studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
+        number = dicom_json.text(study.attributes, "AccessionNumber")
+        patient_id = dicom_json.text(study.attributes, "PatientID")
+        if explanation.matched and self._may_schedule(connection, study, order, number, patient_id):
+            with self._worklist.within(connection, now) as work:
+                self._work.ask(work, study, order, key, rule, explanation)
+        return explanation.verdict.value
 
     def _order_of(
         self, connection: Connection, study: Study, *, lock: bool = False

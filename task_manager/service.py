@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from profiles.request import Request
 from profiles.sole.events import OperationalEvent
+from task_manager.actor import Actor
 from task_manager.archive import StoredArchive
+from task_manager.archive_questions import ArchiveQuestions
 from task_manager.attention import Attention, configured_lanes
 from task_manager.completion import Completion, changes_of
 from task_manager.delivery.consequences import Consequences
@@ -26,12 +29,14 @@ from task_manager.dispatch.sweeps import Sweeps
 from task_manager.dispatching import Dispatching, DispatchSettings
 from task_manager.fetching.archives import StudyArchive
 from task_manager.fetching.performing import FetchLimits, FetchStep
+from task_manager.fetching.prior_waits import PriorStep
 from task_manager.fetching.requests import StudyFetches
 from task_manager.intake import Intake
-from task_manager.outbox import Job, RetryPolicy
+from task_manager.outbox import Job, RetryPolicy, question_lane
+from task_manager.outcome import Refused
 from task_manager.performed_steps import StoredPerformedSteps
 from task_manager.ports import ObjectStore
-from task_manager.request_intake import RequestIntake
+from task_manager.request_intake import Recorded, RequestIntake, requested_fetch
 from task_manager.rules.model import RuleSet
 from task_manager.scheduling import AppOffer, Scheduler
 from task_manager.store import evidence as evidence_store
@@ -42,7 +47,9 @@ from task_manager.story import StudyStory, study_story
 from task_manager.study.completeness import CompletenessPolicy
 from task_manager.study.evidence import StudyEvidence
 from task_manager.study.sources import Policies
+from task_manager.study_decisions import StudyDecisions
 from task_manager.subscriptions import StoredSubscriptions
+from task_manager.transaction import WorklistTransaction
 from task_manager.worklist import StoredWorklist
 
 _TOLD_AT_ONCE = 200
@@ -146,6 +153,8 @@ class Service:
         What the doors need that somebody may ask at for the analysis of a study, and the modalities' door.
     sweeps, readiness
         End what its time has passed for; make ready what has all its inputs.
+    questions, studies
+        What archives are asked about studies, and what persons may decide about them.
     deliveries, dead_letters
         What is done with jobs that send results, and what persons may decide about jobs.
     attention
@@ -154,8 +163,8 @@ class Service:
         What the door of Instance Availability Notifications needs.
     fetches
         Studies that are fetched from archives: asked for, listed, let go on.
-    fetching
-        What the worker does with the jobs of fetches.
+    fetching, priors
+        What the worker does with the jobs of fetches, and of rules that wait for earlier studies.
     """
 
     def __init__(
@@ -182,7 +191,9 @@ class Service:
         self._wake = wake
         consequences = Consequences(sinks=settings.event_sinks)
         codes = {name: app.code for name, app in apps.items()}
-        self._dispatching = Dispatching(settings.dispatch, codes, base_url=base_url, new_uid=new_uid)
+        self._dispatching = Dispatching(
+            settings.dispatch, codes, base_url=base_url, new_uid=new_uid, ask=self._ask
+        )
         self.worklist = StoredWorklist(
             database,
             followers=(*self._dispatching.followers, consequences),
@@ -223,7 +234,8 @@ class Service:
                 settings.event_sinks,
                 settings.dispatch.push_performers,
                 [one.name for one in study_archives],
-            ),
+            )
+            | {question_lane(one.name) for one in archives},
         )
         self.readiness = Readiness(
             self.worklist.transact,
@@ -240,6 +252,13 @@ class Service:
         self.archive = StoredArchive(database, objects)
         usual = settings.completeness or Policies(usual=CompletenessPolicy(quiet=settings.quiet_period))
         policies = replace(usual, rules=changes_of(rules))
+        self.questions = ArchiveQuestions(
+            database,
+            archives if policies.ask_archives else (),
+            retry=settings.retry,
+            clock=clock,
+            wake=wake,
+        )
         self.intake = Intake(
             database,
             objects,
@@ -258,11 +277,12 @@ class Service:
             clock=clock,
             wake=wake,
         )
-        self.scheduler = Scheduler(
+        self.scheduler = scheduler = Scheduler(
             database,
             self.worklist,
             rules,
             apps,
+            requesting=self._dispatching.requesting,
             completion=Completion(
                 policies, [rule.name for rule in rules.rules], [archive.name for archive in archives]
             ),
@@ -279,8 +299,20 @@ class Service:
             looks_at_triggers=self.scheduler.looks_at_triggers,
             clock=clock,
             wake=self._inputs_came,
+            fetch=requested_fetch(self.fetches),
+        )
+        self.priors = PriorStep(
+            database,
+            self.fetching.archives,
+            self.fetches,
+            rules,
+            scheduler.run_with_priors,
+            most_studies=settings.fetching.most_studies,
+            object_path=objects.absolute,
+            clock=clock,
         )
         set_for = {policy.name: policy for policy in settings.deliveries}
+        self.studies = StudyDecisions(database, self.worklist, clock=clock, wake=wake)
         self.deliveries = Deliveries(
             database,
             consequences,
@@ -309,6 +341,9 @@ class Service:
         return self._dispatching.push_step(
             ae_title, target, self.worklist, self._database, poll=poll, clock=self._clock, wake=self._wake
         )
+
+    def _ask(self, work: WorklistTransaction, request: Request, actor: Actor) -> Recorded | Refused:
+        return self.requests.ask_with(work, request, actor)
 
     def _inputs_came(self) -> None:
         self.readiness.wake()

@@ -6,7 +6,7 @@ Names of patients are not in it; identifiers are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from profiles import dicom_json
@@ -22,7 +22,9 @@ from task_manager.store import (
     jobs,
     leases,
     orders,
+    removals,
     reports,
+    requests,
     studies,
     subtasks,
     succession,
@@ -30,8 +32,11 @@ from task_manager.store import (
 )
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Record
+from task_manager.store.requests import KeptRequest
+from task_manager.store.removals import RemovedObjects
 from task_manager.store.subtasks import Subtask
 from task_manager.study.model import Instance, Study
+from task_manager.waiting_story import WaitingStory, waiting_story
 from task_manager.workitem.columns import expires_at
 
 
@@ -122,7 +127,7 @@ class StudyStory:
     """One study from its order to its deliveries.
 
     `explanations` holds (revision, rule-set version, explanation) for every rule and every revision; `told`
-    what other systems said about the order and the patient.
+    what other systems said about the order and the patient; `removed` what policies removed of it.
     """
 
     study: Study
@@ -131,6 +136,9 @@ class StudyStory:
     workitems: tuple[WorkitemStory, ...]
     events: tuple[OperationalEvent, ...]
     told: ToldStory
+    requests: tuple[KeptRequest, ...] = ()
+    completeness: WaitingStory = field(default_factory=WaitingStory)
+    removed: tuple[RemovedObjects, ...] = ()
 
 
 def study_story(database: Database, study_instance_uid: str) -> StudyStory | None:
@@ -184,6 +192,8 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
                 patient_id=patient_id,
                 issuer=dicom_json.text(study.attributes, "IssuerOfPatientID"),
             ),
+            removed=tuple(removals.removed_of_study(connection, study_instance_uid)),
+            completeness=waiting_story(connection, study),
         )
 
 
@@ -245,7 +255,7 @@ def _workitem_story(connection: Connection, record: Record) -> WorkitemStory:
         reason=status.reason,
         progress=status.progress,
         outputs=ship_order(stored),
-        missing_outputs=len(outputs) - len(stored),
+        missing_outputs=len(outputs) - len(stored) - removals.count_removed(connection, outputs),
         deliveries=tuple(jobs.jobs_of_workitem(connection, workitem.uid)),
         status=status,
     )

@@ -71,6 +71,8 @@ class WorklistTransaction:
         For statements of followers.
     now
         The time of the transaction.
+    creator
+        Who created the workitem that followers are told of.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class WorklistTransaction:
         self._planned = False
         self._leaves_new = False
         self._actions: list[tuple[str, str]] = []
+        self.creator = Actor(door="")
 
     def hold(self, uids: Iterable[str]) -> None:
         """Lock and read several workitems at once, those that exist."""
@@ -156,6 +159,7 @@ class WorklistTransaction:
         self._new[uid] = None
         self._report(applied, actor)
         self._actions.append(("created", uid))
+        self.creator = actor
         for follower in self._followers:
             follower.created(self, self._current(uid))
         return applied.accepted

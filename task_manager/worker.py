@@ -18,7 +18,7 @@ from task_manager.delivery.pace import Pace
 from task_manager.delivery.runner import Deliveries
 from task_manager.dispatch.push import PushStep
 from task_manager.errors import DeliveryError, FinalDeliveryError, StoppedDeliveryError, StoreError
-from task_manager.outbox import Job, delivery_lane, event_lane, fetch_lane, push_lane
+from task_manager.outbox import PRIORS_LANE, Job, delivery_lane, event_lane, fetch_lane, push_lane
 from task_manager.ports import Deliverer, EventSink
 from task_manager.service import Service, Telling
 
@@ -86,9 +86,13 @@ class Worker:
             lane = event_lane(name)
             self._spawn(lane, _EventLane(self, self._service, lane, sink), jobs=True)
         self._start_fetching()
+        for lane in self._service.questions.lanes:
+            self._spawn(lane, _Lane(self, lane, self._service.questions.answer), jobs=True)
 
     def _start_fetching(self) -> None:
         fetching = self._service.fetching
+        waiting = _Lane(self, PRIORS_LANE, _settle_priors(self._service))
+        self._spawn(PRIORS_LANE, waiting, jobs=True)
         room = threading.BoundedSemaphore(fetching.limits.most_at_once)
         for name, archive in fetching.archives.items():
             lane = fetch_lane(name)
@@ -370,6 +374,19 @@ class _EventLane:
             self._service.try_later(job, f"unexpected {type(error).__name__}")
             _LOG.exception("event failed unexpectedly", extra={"action": "event.error", **extra})
         return 0
+
+
+def _settle_priors(service: Service) -> Callable[[Job], None]:
+    def perform(job: Job) -> None:
+        try:
+            service.priors.perform(job)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the job is tried again and shown
+            service.try_later(job, f"unexpected {type(error).__name__}")
+            _LOG.exception("priors failed unexpectedly", extra={"action": "priors.error", "lane": job.lane})
+
+    return perform
 
 
 def _push(service: Service, step: PushStep) -> Callable[[Job], None]:

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from profiles.codes import WORKITEM_LUNG_CT
 from task_manager.actor import Actor
+from task_manager.fetching.archives import StudyArchive
+from task_manager.fetching.performing import FetchLimits
 from task_manager.outbox import RetryPolicy
 from task_manager.outcome import Accepted, Refused
 from task_manager.rules.parse import parse_rules
@@ -72,10 +74,17 @@ class TestBed:
 
 
 def make_service(
-    folder: Path, url: str = "", *, rules: str = RULES, apps: Mapping[str, AppOffer] = APPS
+    folder: Path,
+    url: str = "",
+    *,
+    rules: str = RULES,
+    apps: Mapping[str, AppOffer] = APPS,
+    study_archives: Sequence[StudyArchive] = (),
+    fetching: FetchLimits | None = None,
+    clock: Clock | None = None,
 ) -> TestBed:
     """A service on SQLite in `folder`, or on `url`; calling it again is a restart."""
-    clock = Clock()
+    clock = clock or Clock()
     database = Database(url or f"sqlite:///{folder / 'airway.db'}")
     database.migrate()
     objects = FileObjectStore(folder / "store")
@@ -84,6 +93,7 @@ def make_service(
         destinations=("pacs", "emr"),
         event_sinks=("log",),
         retry=RetryPolicy(first=timedelta(seconds=1), most=timedelta(seconds=60)),
+        fetching=fetching or FetchLimits(),
     )
     service = Service(
         database,
@@ -93,6 +103,7 @@ def make_service(
         settings,
         base_url=lambda: "http://127.0.0.1:8080/dicom-web",
         clock=clock,
+        study_archives=study_archives,
         new_uid=lambda: f"2.25.{uuid.uuid4().int}",
     )
     return TestBed(service=service, clock=clock, database=database, objects=objects, folder=folder)

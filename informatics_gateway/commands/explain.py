@@ -11,6 +11,7 @@ from urllib.parse import quote
 from informatics_gateway.commands.console import OUT, fail
 from informatics_gateway.configuration import database_url, load_settings
 from informatics_gateway.settings import Settings
+from informatics_gateway.study_words import completeness_lines
 from profiles.uids import is_uid
 from task_manager.attention import configured_lanes, without_worker
 from task_manager.dispatch.model import Style
@@ -18,6 +19,7 @@ from task_manager.outbox import JobState
 from task_manager.rules.explain import RuleVerdict, render
 from task_manager.store.database import Database
 from task_manager.store.reviews import review_key
+from task_manager.store.superseding import Superseded
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, study_story
 from task_manager.study.assembly import patient_ids
 from task_manager.study.model import StudyState
@@ -72,8 +74,11 @@ def _study_lines(story: StudyStory) -> list[str]:
         lines.append(
             f"  complete   {_at(study.completed_at)} by {study.evidence.value}, revision {study.revision}"
         )
-    elif study.deadline_at:
-        lines.append(f"  receiving  counts as complete at {_at(study.deadline_at)} if nothing more comes")
+    lines.extend(completeness_lines(study, story.completeness, _at))
+    lines.extend(
+        f"  removed    {one.number} instances on {_at(one.removed_at)} by policy {one.policy}"
+        for one in story.removed
+    )
     patients = len(patient_ids(study))
     if patients > 1:
         lines.append(f"  ! images of {patients} patients under this UID: nothing is scheduled")
@@ -129,11 +134,18 @@ def _work_lines(story: StudyStory, lanes: Collection[str] | None) -> list[str]:
         why = {"REVOKED": ": the order is revoked.", "HELD": ": the order is on hold."}
         status = story.order.status if story.order is not None else ""
         return ["", "No workitem was created" + why.get(status, ".")]
-    found = (line for workitem in story.workitems for line in _workitem_lines(workitem, lanes))
+    of_none = story.completeness.superseded
+    found = (
+        line
+        for workitem in story.workitems
+        for line in _workitem_lines(workitem, of_none.get(workitem.uid), lanes)
+    )
     return ["", "Workitems", *found]
 
 
-def _workitem_lines(workitem: WorkitemStory, lanes: Collection[str] | None) -> list[str]:
+def _workitem_lines(
+    workitem: WorkitemStory, superseded: Superseded | None, lanes: Collection[str] | None
+) -> list[str]:
     lines = [f"  {workitem.label} {workitem.uid} (rule {workitem.rule or 'none, created by a peer'})"]
     lines.extend(f"    {_at(at)} {state} by {actor or 'a peer'}" for state, actor, at in workitem.states)
     if workitem.reason:
@@ -142,6 +154,9 @@ def _workitem_lines(workitem: WorkitemStory, lanes: Collection[str] | None) -> l
     lines.extend(
         f"    result {output.sop_class_uid} {output.sop_instance_uid}" for output in workitem.outputs
     )
+    if superseded is not None:
+        by = f" by {superseded.by}" if superseded.by else ""
+        lines.append(f"    ! superseded{by} on {_at(superseded.at)}: {superseded.why}")
     if workitem.missing_outputs:
         lines.append(f"    ! {workitem.missing_outputs} results it names were never stored here")
     for job in workitem.deliveries:

@@ -18,17 +18,16 @@ import httpx
 import orjson
 
 from informatics_gateway.dicomweb.media import DICOM, DICOM_JSON, MULTIPART
-from informatics_gateway.dicomweb.outbound import TRANSIENT_HTTP, DicomWebService
+from informatics_gateway.dicomweb.outbound import DicomWebService, later
 from profiles.dicom_json import first, items
 from profiles.multipart import PART_END, closing, part_head
+from task_manager.delivery.answers import Meaning, of_http_status, of_store_status
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.ports import Receipt, Shipment, Turn, at_once
 from task_manager.study.model import Instance
 
 _CHUNK_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
-_DUPLICATE = 0x0111
-_TRANSIENT_REASONS = frozenset((0x0110, 0x0213))  # processing failure, resource limitation (PS3.7 C)
 
 
 class DicomWebDeliverer:
@@ -113,7 +112,9 @@ class DicomWebDeliverer:
                 },
             )
         except httpx.TransportError as error:
-            raise RetryableDeliveryError(f"{progress}; no answer ({type(error).__name__})") from error
+            raise RetryableDeliveryError(
+                f"{progress}; no answer ({type(error).__name__})", unreachable=True
+            ) from error
         except (httpx.InvalidURL, OSError) as error:
             raise FinalDeliveryError(f"{progress}; the request cannot be made") from error
         _judge(answer, instance.sop_instance_uid, progress)
@@ -122,15 +123,15 @@ class DicomWebDeliverer:
 def _judge(answer: httpx.Response, sop_instance_uid: str, progress: str) -> None:
     """Return if the archive says that it has the instance (PS3.18 10.5.3)."""
     status = answer.status_code
-    if status >= 500 or status in TRANSIENT_HTTP:
-        raise RetryableDeliveryError(f"{progress}; the archive answered HTTP {status}")
+    if of_http_status(status) is Meaning.LATER:
+        raise later(f"{progress}; the archive answered HTTP {status}", status, answer.headers)
     if status not in (200, 202, 409):
         raise FinalDeliveryError(f"{progress}; the archive answered HTTP {status}")
     reasons = _failure_reasons(answer.content)
-    failures = [reason for reason in reasons if reason != _DUPLICATE]
+    failures = [reason for reason in reasons if of_store_status(reason) in (Meaning.LATER, Meaning.NEVER)]
     if failures:
         names = ", ".join(f"{reason:04X}" for reason in failures)
-        if all(0xA700 <= reason <= 0xA7FF or reason in _TRANSIENT_REASONS for reason in failures):
+        if all(of_store_status(reason) is Meaning.LATER for reason in failures):
             raise RetryableDeliveryError(f"{progress}; the archive cannot store now: {names}")
         raise FinalDeliveryError(f"{progress}; the archive refused: {names}")
     # the UID stands in an answer of any form, DICOM JSON or XML; an archive that found no part names none

@@ -11,7 +11,7 @@ import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,14 @@ import httpx
 import orjson
 
 from informatics_gateway.dicomweb.media import DICOM_JSON
+from informatics_gateway.retry_after import pause_of
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
+from task_manager.delivery.answers import Meaning, of_http_status, tells_absence
 from task_manager.errors import ConfigurationError, FinalDeliveryError, RetryableDeliveryError
-
-TRANSIENT_HTTP = frozenset((408, 425, 429))
-"""Statuses below 500 after which the same request may succeed later."""
 
 _TOKEN = re.compile(r"[!-~]{1,8192}")
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
-_LONGEST_PAUSE_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,16 +153,23 @@ class DicomWebService:
                     status=response.status_code, headers=response.headers, content=_bounded(response)
                 )
         except httpx.TransportError as error:
-            raise RetryableDeliveryError(f"no answer ({type(error).__name__})") from error
+            raise RetryableDeliveryError(f"no answer ({type(error).__name__})", unreachable=True) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise FinalDeliveryError("the request cannot be made, or its answer not be read") from error
         if answer.status in set(expected):
             return answer
-        if answer.status >= 500 or answer.status in TRANSIENT_HTTP:
-            raise RetryableDeliveryError(
-                f"HTTP {answer.status}", retry_after=_pause(answer.headers.get("retry-after", ""))
-            )
+        if of_http_status(answer.status) is Meaning.LATER:
+            raise later(f"HTTP {answer.status}", answer.status, answer.headers)
         raise FinalDeliveryError(f"HTTP {answer.status}")
+
+
+def later(message: str, status: int, headers: Mapping[str, str]) -> RetryableDeliveryError:
+    """What a transient status becomes, with the pause it asks for."""
+    return RetryableDeliveryError(
+        message,
+        retry_after=pause_of(headers.get("retry-after", ""), datetime.now(UTC)),
+        unreachable=tells_absence(status),
+    )
 
 
 def _bounded(response: httpx.Response) -> bytes:
@@ -174,13 +179,6 @@ def _bounded(response: httpx.Response) -> bytes:
         if len(content) > _MAX_ANSWER_BYTES:
             raise RetryableDeliveryError("the answer is beyond all bounds")
     return bytes(content)
-
-
-def _pause(value: str) -> timedelta | None:
-    """Retry-After in seconds; a date is passed over."""
-    if not (value.isascii() and value.isdigit() and len(value) < 10):
-        return None
-    return timedelta(seconds=min(int(value), _LONGEST_PAUSE_S))
 
 
 def _address_faults(base_url: str, token_file: Path | None) -> tuple[Fault, ...]:

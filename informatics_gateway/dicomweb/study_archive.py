@@ -12,11 +12,12 @@ from urllib.parse import quote
 import httpx
 
 from informatics_gateway.dicomweb.media import DICOM, MULTIPART, parse_media_type
-from informatics_gateway.dicomweb.outbound import TRANSIENT_HTTP, DicomWebService
+from informatics_gateway.dicomweb.outbound import DicomWebService
 from informatics_gateway.dicomweb.stow_parts import BodyReader
 from profiles.dicom_json import DicomJson, first, text, values
 from profiles.multipart import MultipartError, MultipartParser
 from profiles.uids import is_uid
+from task_manager.delivery.answers import Meaning, of_http_status
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.fetching.archives import Piece, Receiver, RemoteSeries, RemoteStudy, StudyQuestion
 from task_manager.ports import StagedObject
@@ -174,7 +175,7 @@ class WadoRetrieval:
         if status == _NOT_ACCEPTABLE and self._accept == _AS_KEPT:
             self._accept = _AS_IT_LIKES  # an archive that does not know the asterisk (PS3.18 8.7.3.5.2)
             status = self._stream(path, expected, receiver)
-        if status >= 500 or status in TRANSIENT_HTTP or status == 404:
+        if of_http_status(status) is Meaning.LATER or status == 404:
             raise RetryableDeliveryError(f"HTTP {status}")
         if status != 200:
             raise FinalDeliveryError(f"HTTP {status}")

@@ -49,6 +49,7 @@ def association(
     *,
     timeout_s: float,
     roles: Sequence[Any] = (),
+    handlers: Sequence[tuple[Any, Any]] = (),
 ) -> Iterator[Any]:
     """An association of the library with `address`, released in the end.
 
@@ -58,6 +59,8 @@ def association(
         For connecting, association and each answer.
     roles
         SCP/SCU Role Selection items to propose (PS3.7 D.3.3.4).
+    handlers
+        Events of the library, each with what handles it: for what the peer asks on this association.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def association(
         max_pdu=0,
         ext_neg=list(roles) or None,
         tls_args=(address.tls, address.server_name or address.host) if address.tls else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections])],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections]), *handlers],
     )
     keep_answers(peer)
     try:
@@ -123,7 +126,9 @@ def _check_established(peer: Any) -> None:
     if not peer.is_established:
         if peer.rejected_contexts and not peer.accepted_contexts:
             raise FinalDeliveryError("the peer accepts none of the SOP classes and transfer syntaxes")
-        raise RetryableDeliveryError("no association: connection refused, timed out or aborted")
+        raise RetryableDeliveryError(
+            "no association: connection refused, timed out or aborted", unreachable=True
+        )
 
 
 def _prepare(event: Any, connections: list[socket.socket]) -> None:

@@ -25,7 +25,9 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from informatics_gateway.dimse.admission import Admission, Rejection
 from informatics_gateway.dimse.availability_scp import AvailabilityProvider
 from informatics_gateway.dimse.commitment import SOP_CLASS as COMMITMENT
+from informatics_gateway.dimse.commitment import ActionStatus
 from informatics_gateway.dimse.commitment_scp import CommitmentProvider
+from informatics_gateway.dimse.commitment_scu import take_report
 from informatics_gateway.dimse.listener import Listener
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from informatics_gateway.dimse.performed_step_scp import PerformedStepProvider
@@ -36,6 +38,7 @@ from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
 from informatics_gateway.dimse.ups_messages import INSTANCE_AVAILABILITY, PERFORMED_STEP, SERVICES
 from informatics_gateway.dimse.ups_scp import UpsProvider
 from task_manager.actor import Actor
+from task_manager.delivery.commitment import Reported
 from task_manager.performed_steps import PerformedStepIntake
 from task_manager.ports import AvailabilityIntake, InstanceIntake, Subscriptions, Worklist
 
@@ -73,6 +76,8 @@ class DimseServer:
         Where Instance Availability Notifications go; without, they are not offered.
     commitment
         Answers storage commitment; without, it is not offered.
+    reported
+        Keeps reports of storage commitment that we asked others for; without, they are not taken.
     performed_steps
         Where performed procedure steps of modalities go; without, they are not offered.
     is_congested
@@ -95,6 +100,7 @@ class DimseServer:
         subscriptions: Subscriptions | None = None,
         availability: AvailabilityIntake | None = None,
         commitment: CommitmentProvider | None = None,
+        reported: Reported | None = None,
         performed_steps: PerformedStepIntake | None = None,
         is_congested: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -110,8 +116,9 @@ class DimseServer:
         if availability is not None:
             self._normalized |= {INSTANCE_AVAILABILITY}
         self._commitment = commitment
+        self._reported = reported
         self._is_congested = is_congested
-        if commitment is not None:
+        if commitment is not None or reported is not None:
             self._normalized |= {COMMITMENT}
         self._steps = PerformedStepProvider(performed_steps) if performed_steps is not None else None
         if performed_steps is not None:
@@ -161,6 +168,7 @@ class DimseServer:
                 (evt.EVT_N_CREATE, self._create),
                 (evt.EVT_N_SET, self._set),
                 (evt.EVT_N_ACTION, self._act),
+                (evt.EVT_N_EVENT_REPORT, self._hear),
                 *self._ups_handlers(),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_ABORTED, _log_abort),
@@ -266,6 +274,10 @@ class DimseServer:
             known = readable.intersection(context.transfer_syntax).difference(syntaxes)
             syntaxes += [str(uid) for uid in context.transfer_syntax if uid in known]
         offered = [build_context(uid, syntaxes) for uid, syntaxes in wanted.items() if syntaxes]
+        for context in offered:
+            if context.abstract_syntax == COMMITMENT:  # one that asks us, or one that reports to us
+                context.scu_role = self._commitment is not None
+                context.scp_role = self._reported is not None
         association.acceptor.supported_contexts = association.acceptor.supported_contexts + offered
         if not self._normalized.isdisjoint(wanted):
             association.bind(evt.EVT_DIMSE_RECV, steer)
@@ -273,7 +285,6 @@ class DimseServer:
     def _ups_handlers(self) -> Iterator[tuple[Any, Any]]:
         if self._ups is not None:
             yield evt.EVT_N_GET, self._ups.handle_get
-            yield evt.EVT_N_EVENT_REPORT, self._ups.handle_event_report
             yield evt.EVT_C_FIND, self._ups.handle_find
 
     def _create(self, event: Any) -> Any:
@@ -295,10 +306,20 @@ class DimseServer:
     def _act(self, event: Any) -> Any:
         """N-ACTION goes to the provider of its presentation context."""
         if event.context.abstract_syntax == COMMITMENT:
-            assert self._commitment is not None
+            if self._commitment is None:
+                return int(ActionStatus.PROCESSING_FAILURE), None
             return self._commitment.handle_action(event)
         assert self._ups is not None
         return self._ups.handle_action(event)
+
+    def _hear(self, event: Any) -> Any:
+        """N-EVENT-REPORT goes to who waits for it; only what was offered is accepted."""
+        if event.context.abstract_syntax == COMMITMENT:
+            if self._reported is None:
+                return int(ActionStatus.PROCESSING_FAILURE), None
+            return take_report(event, self._reported), None
+        assert self._ups is not None
+        return self._ups.handle_event_report(event)
 
     def _log_own_abort(self, event: Any) -> None:
         """One line per connection that is ended because of what it sent; each bit of garbage is an abort."""

@@ -9,6 +9,7 @@ exchange has one time limit, kept also against a server that sends a byte now an
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
 from profiles.faults import Fault
@@ -85,10 +87,10 @@ def url_faults(url: str) -> tuple[Fault, ...]:
 def may_be_reached(address: str, reach: Reach) -> bool:
     """Whether an IP address may be connected to; those of no machine never."""
     ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
-    if ip.is_multicast or ip.is_unspecified or ip.is_link_local or (ip.is_reserved and not ip.is_global):
-        return False
     if ip.is_loopback:
         return reach is Reach.ANY
+    if ip.is_multicast or ip.is_unspecified or ip.is_link_local or (ip.is_reserved and not ip.is_global):
+        return False
     return ip.is_global or reach is not Reach.PUBLIC
 
 
@@ -117,6 +119,22 @@ def post(target: Target, body: bytes, headers: Mapping[str, str]) -> PostAnswer:
         raise RetryableDeliveryError(f"no answer ({type(error).__name__})", unreachable=True) from error
 
 
+class _WholeLines(io.BufferedReader):
+    """Lines that end: the standard library takes a head that breaks off for a whole one."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
+            raise ConnectionError("the answer breaks off")
+        return line
+
+
+class _WholeAnswer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp = _WholeLines(self.fp.detach())
+
+
 def _exchange(
     connected: socket.socket,
     host: str,
@@ -128,6 +146,7 @@ def _exchange(
 ) -> PostAnswer:
     connection = http.client.HTTPConnection(host, port)
     connection.sock = connected
+    connection.response_class = _WholeAnswer
     given = {"Host": netloc, "Connection": "close", "Accept-Encoding": "identity", **headers}
     connection.request("POST", path, body=body, headers=given)
     answer = connection.getresponse()

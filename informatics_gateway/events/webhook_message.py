@@ -43,6 +43,7 @@ class WebhookEvent(StrEnum):
     RESULT_STORED = "result.stored"
     DELIVERY_DONE = "delivery.done"
     DELIVERY_GIVEN_UP = "delivery.given_up"
+    DELIVERY_DROPPED = "delivery.dropped"
 
 
 EVENT_TYPES: Mapping[WebhookEvent, tuple[EventType, ...]] = {
@@ -55,6 +56,7 @@ EVENT_TYPES: Mapping[WebhookEvent, tuple[EventType, ...]] = {
     WebhookEvent.RESULT_STORED: (EventType.RESULTS_STORED,),
     WebhookEvent.DELIVERY_DONE: (EventType.EXPORTED,),
     WebhookEvent.DELIVERY_GIVEN_UP: (EventType.DELIVERY_GIVEN_UP,),
+    WebhookEvent.DELIVERY_DROPPED: (EventType.EXPORTED,),
 }
 """The operational events each is made of."""
 
@@ -97,9 +99,11 @@ class Addresses:
 
 def told_event(event: OperationalEvent) -> WebhookEvent | None:
     """What an operational event is to a webhook; None if it is nothing to it."""
+    succeeded = event.outcome is Outcome.SUCCESS
     if event.type is EventType.PROCESSING_COMPLETED:
-        succeeded = event.outcome is Outcome.SUCCESS
         return WebhookEvent.WORKITEM_COMPLETED if succeeded else WebhookEvent.WORKITEM_CANCELED
+    if event.type is EventType.EXPORTED:
+        return WebhookEvent.DELIVERY_DONE if succeeded else WebhookEvent.DELIVERY_DROPPED
     return next((name for name, types in EVENT_TYPES.items() if event.type in types), None)
 
 

@@ -18,6 +18,7 @@ import httpx
 import orjson
 
 from informatics_gateway.retry_after import pause_of
+from task_manager.delivery.answers import tells_absence
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError
 
 Json = dict[str, Any]
@@ -71,7 +72,11 @@ def refusal(status: int, retry_after: str, outcome: Json | None) -> DeliveryErro
     told = ", ".join(dict.fromkeys(_issues(outcome)))
     message = f"HTTP {status}" + (f" ({told})" if told else "")
     if status >= 500 or status in _RETRYABLE:
-        return RetryableDeliveryError(message, retry_after=pause_of(retry_after, datetime.now(UTC)))
+        return RetryableDeliveryError(
+            message,
+            retry_after=pause_of(retry_after, datetime.now(UTC)),
+            unreachable=tells_absence(status),
+        )
     return FinalDeliveryError(message)
 
 

@@ -144,10 +144,10 @@ class FhirClient:
                         limit = self._endpoint.max_response_bytes
                         raise FinalDeliveryError(f"HTTP {response.status_code}, answer over {limit} bytes")
                     if time.monotonic() > deadline:
-                        raise RetryableDeliveryError("the answer took too long")
+                        raise RetryableDeliveryError("the answer took too long", unreachable=True)
                 return response.status_code, response.headers, bytes(body)
         except httpx.RequestError as error:
-            raise RetryableDeliveryError(f"no answer: {type(error).__name__}") from error
+            raise RetryableDeliveryError(f"no answer: {type(error).__name__}", unreachable=True) from error
 
     def _authorization(self) -> dict[str, str]:
         if self._endpoint.token_file is None:

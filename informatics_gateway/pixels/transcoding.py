@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stored images in Explicit VR Little Endian: whole instances, and single frames as their native bytes.
+"""Stored images in native little endian: whole instances, and single frames as their native bytes.
 
 The codecs are those of pydicom and its plug-ins. An instance is written frame by frame; what holds its pixels
 at a time is one decoded frame.
@@ -16,7 +16,13 @@ from typing import IO, Any
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from informatics_gateway.pixels.code_streams import announced_samples
 from task_manager.study.frames import MAX_FRAME_BYTES, Frames, Geometry
@@ -133,6 +139,11 @@ def decoded(path: Path, frames: Frames, header: Dataset, index: int, *, raw: boo
     TranscodingError
         If it cannot be decoded, or is larger than any image.
     """
+    return _decoded(path, frames, header, index, raw=raw)[0]
+
+
+def _decoded(path: Path, frames: Frames, header: Dataset, index: int, *, raw: bool) -> tuple[Any, str]:
+    """A frame as an array, and the Photometric Interpretation it has then."""
     geometry = frames.geometry
     most = MAX_DECODED_BYTES if frames.value.encapsulated else MAX_FRAME_BYTES
     if not 0 < geometry.frame_bits <= most * 8:
@@ -150,10 +161,10 @@ def decoded(path: Path, frames: Frames, header: Dataset, index: int, *, raw: boo
         syntax = ExplicitVRLittleEndian
     try:
         options = _options(one, geometry, frames.value.vr)
-        array, _ = get_decoder(syntax).as_array(content, index=0, raw=raw, validate=True, **options)
+        array, told = get_decoder(syntax).as_array(content, index=0, raw=raw, validate=True, **options)
     except Exception as error:  # codecs raise anything on bytes that are none of theirs
         raise TranscodingError(f"a frame cannot be decoded ({type(error).__name__})") from error
-    return array
+    return array, str(told.get("photometric_interpretation") or geometry.photometric)
 
 
 def _check_size(content: bytes, syntax: str, geometry: Geometry) -> None:
@@ -200,6 +211,35 @@ def transcoded(path: Path, frames: Frames | None) -> IO[bytes]:
     TranscodingError
         If it cannot be decoded or is larger than a native value can be.
     """
+    file = tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES)  # noqa: SIM115 - the caller closes it
+    try:
+        write_native(path, frames, file)
+    except TranscodingError:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def write_native(
+    path: Path, frames: Frames | None, file: Any, *, implicit_vr: bool = False, exact: bool = False
+) -> None:
+    """Write the instance at `path` to `file` in native little endian.
+
+    Parameters
+    ----------
+    implicit_vr
+        In Implicit VR instead of Explicit VR.
+    exact
+        Whether colours stay as they are coded; else those of compressed YBR become RGB, as viewers want it,
+        which rounds.
+
+    Raises
+    ------
+    TranscodingError
+        If it cannot be decoded or is larger than a native value can be.
+    """
+    syntax = ImplicitVRLittleEndian if implicit_vr else ExplicitVRLittleEndian
     try:
         whole = dcmread(path, force=True)
         is_native = frames is None or not frames.value.encapsulated
@@ -207,28 +247,23 @@ def transcoded(path: Path, frames: Frames | None) -> IO[bytes]:
             del whole[_PIXEL_DATA]
     except Exception as error:  # whatever the file holds, the answer is one refusal
         raise TranscodingError(f"the data set cannot be read ({type(error).__name__})") from error
-    file = tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES)  # noqa: SIM115 - the caller closes it
     try:
         if frames is None or is_native:
-            _write(whole, file)
+            _write(whole, file, syntax)
         else:
-            _write_decoded(whole, file, path, frames)
+            _write_decoded(whole, file, syntax, path, frames, exact=exact)
     except TranscodingError:
-        file.close()
         raise
     except Exception as error:
-        file.close()
         raise TranscodingError(f"the data set cannot be written ({type(error).__name__})") from error
-    file.seek(0)
-    return file
 
 
-def _write(whole: Dataset, file: Any) -> None:
+def _write(whole: Dataset, file: Any, syntax: UID) -> None:
     if whole.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
         _turn_words(whole)
         whole.set_original_encoding(False, True, whole.original_character_set)
-    whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dcmwrite(file, whole, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    whole.file_meta.TransferSyntaxUID = syntax
+    dcmwrite(file, whole, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=True)
 
 
 def _turn_words(whole: Dataset) -> None:
@@ -240,23 +275,35 @@ def _turn_words(whole: Dataset) -> None:
             element.value = swapped(element.value, pixel_bytes if is_pixels else _WIDTHS[element.VR])
 
 
-def _write_decoded(whole: Dataset, file: Any, path: Path, frames: Frames) -> None:
+def _write_decoded(
+    whole: Dataset, file: Any, syntax: UID, path: Path, frames: Frames, *, exact: bool
+) -> None:
     """Write the header, then each decoded frame; attributes behind the pixels are left out."""
     behind = [tag for tag in whole.keys() if int(tag) > _PIXEL_DATA]  # noqa: SIM118 - of raw elements too
     for tag in (*behind, 0x7FE00001, 0x7FE00002):
         if tag in whole:
             del whole[tag]
-    array = decoded(path, frames, whole, 0, raw=False)
+    array, photometric = _decoded(path, frames, whole, 0, raw=exact)
     if frames.geometry.samples > 1:
         whole.PlanarConfiguration = 0
-        if frames.geometry.photometric.startswith("YBR"):
+        if exact:
+            whole.PhotometricInterpretation = _upsampled(photometric)
+        elif frames.geometry.photometric.startswith("YBR"):
             whole.PhotometricInterpretation = "RGB"
     size = array.nbytes * frames.count
     if size > _MOST_PIXEL_BYTES:
         raise TranscodingError("decoded, the pixel data are longer than a value can be")
-    _write(whole, file)
-    file.write(struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, size + size % 2))
+    _write(whole, file, syntax)
+    if syntax.is_implicit_VR:
+        file.write(struct.pack("<HHL", 0x7FE0, 0x0010, size + size % 2))
+    else:
+        file.write(struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, size + size % 2))
     file.write(array.tobytes())
     for index in range(1, frames.count):
-        file.write(decoded(path, frames, whole, index, raw=False).tobytes())
+        file.write(_decoded(path, frames, whole, index, raw=exact)[0].tobytes())
     file.write(b"\0" * (size % 2))
+
+
+def _upsampled(photometric: str) -> str:
+    """What colours are called whose samples are there for each pixel."""
+    return "YBR_FULL" if photometric.startswith("YBR_FULL") else photometric

@@ -167,7 +167,9 @@ class RuleExplanation:
     def parameters(self) -> dict[str, str]:
         """The parameters of the app that name its inputs: UIDs of series, separated by a blank."""
         named = {one.parameter: " ".join(one.selected) for one in self.requirements if one.parameter}
-        return named | {one.parameter: " ".join(one.series) for one in self.priors if one.parameter}
+        # without priors the app's own default stays
+        priors = {one.parameter: " ".join(one.series) for one in self.priors if one.series}
+        return named | {name: value for name, value in priors.items() if name}
 
     def takes(self, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether an image is part of an input."""

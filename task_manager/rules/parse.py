@@ -19,6 +19,8 @@ from profiles.order import Priority
 from task_manager.errors import ConfigurationError
 from task_manager.rules.attributes import suggestion
 from task_manager.rules.comparison import number
+from task_manager.rules.completeness import KEYS as COMPLETENESS_KEYS
+from task_manager.rules.completeness import read_completeness
 from task_manager.rules.conditions import ConditionReader
 from task_manager.rules.learned import open_classifier
 from task_manager.rules.model import (
@@ -68,7 +70,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "priority": "`HIGH`, `MEDIUM` or `LOW`; without it the order's, else the app's, else `MEDIUM`",
         "destinations": "names of destinations for the results; without it all",
         "parameters": "parameters of the app, over its defaults",
+        "completeness": "what completes a study for this rule; without it as its source has it",
     },
+    "completeness": COMPLETENESS_KEYS,
     "window": {
         "days": "`MON-FRI`, `SAT`, or a list of such; without it every day",
         "from": "time of day, inclusive; without it 00:00",
@@ -294,6 +298,9 @@ class _RuleReader:
             group=entry.source,
             first_match=self.match is Match.FIRST,
             label=self.label,
+            completeness=(
+                read_completeness(keys["completeness"], self.faults) if "completeness" in keys else None
+            ),
         )
 
     def requirement(self, entry: Entry, names: list[str]) -> SeriesRequirement:

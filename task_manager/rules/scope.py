@@ -12,7 +12,7 @@ from typing import Final
 
 from profiles.dicom_json import text
 from profiles.order import Order
-from profiles.request import Trigger
+from profiles.request import IMAGES_CAME, Trigger
 from task_manager.rules.acquisition import Acquisition, ImageHeader
 from task_manager.rules.attributes import Seen, data_set_values, order_value, plain
 from task_manager.rules.explain import ConditionOutcome, shortened
@@ -42,7 +42,7 @@ class World:
         order: Order | None,
         acquisition: Acquisition,
         classifiers: Mapping[str, SeriesClassifier],
-        triggers: Sequence[Trigger],
+        triggers: Sequence[Trigger] = (IMAGES_CAME,),
     ) -> None:
         self.study: Final = study
         self.triggers: Final = tuple(triggers)

@@ -189,6 +189,12 @@ def clear_damage(connection: Connection, paths: Sequence[str]) -> None:
     connection.execute(delete(_DAMAGE).where(_DAMAGE.c.path.in_(list(paths))))
 
 
+def damaged_among(connection: Connection, paths: Sequence[str]) -> list[str]:
+    """Which of these files are known to be damaged."""
+    wanted = select(_DAMAGE.c.path).where(_DAMAGE.c.path.in_(list(paths)))
+    return list(connection.execute(wanted).scalars())
+
+
 def damage(connection: Connection, *, study_instance_uid: str = "", limit: int = 1000) -> list[Damaged]:
     """What is wrong with files, oldest first."""
     wanted = select(_DAMAGE).order_by(_DAMAGE.c.found_at, _DAMAGE.c.path).limit(limit)

@@ -19,6 +19,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -253,6 +255,21 @@ class Database:
                 command.upgrade(config, "head")
         except DBAPIError as error:
             raise StoreError("database: migration failed") from error
+
+    def revision(self) -> tuple[str, str]:
+        """The revision of the schema as it is, empty for a database without one, and the newest.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be reached.
+        """
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        newest = ScriptDirectory.from_config(config).get_current_head()
+        with self.read() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        return current or "", newest or ""
 
     def close(self) -> None:
         """Close all connections."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, insert, select, update
@@ -167,11 +168,19 @@ def put_looks(connection: Connection, looks: Mapping[str, Look]) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=changes))
 
 
+def looks_of(connection: Connection, uids: Sequence[str]) -> dict[str, Look]:
+    """What came of the last looks at some studies."""
+    rows = connection.execute(select(_LOOK).where(_LOOK.c.study_instance_uid.in_(list(uids))))
+    return {row.study_instance_uid: _look(row) for row in rows}
+
+
 def look_of(connection: Connection, study_instance_uid: str) -> Look | None:
     """What came of the last look at a study; None if nobody has looked."""
     row = connection.execute(select(_LOOK).where(_LOOK.c.study_instance_uid == study_instance_uid)).first()
-    if row is None:
-        return None
+    return None if row is None else _look(row)
+
+
+def _look(row: Any) -> Look:
     return Look(
         reason=row.reason,
         waiting=tuple(

@@ -67,6 +67,12 @@ def study_folders(objects: FileObjectStore) -> Iterator[Path]:
             yield from (folder for folder in sorted(shard.iterdir()) if folder.is_dir())
 
 
+def quarantined(objects: FileObjectStore, path: str) -> Path:
+    """Where an orphan that was at `path` was set aside."""
+    was = Path(path)
+    return objects.root / _QUARANTINE / was.parent.name / was.name
+
+
 class OrphanSweep:
     """The chore that looks for orphans once a day.
 
@@ -123,7 +129,7 @@ class OrphanSweep:
             if self._remove:
                 self._objects.remove(one.path)
             else:
-                aside = self._objects.root / _QUARANTINE / one.study_instance_uid
+                aside = quarantined(self._objects, one.path).parent
                 aside.mkdir(parents=True, exist_ok=True)
                 _move(path, aside)
             action = "removed" if self._remove else "quarantined"

@@ -205,6 +205,16 @@ def restore_instance(
     return True
 
 
+def count_removed(connection: Connection, sop_instance_uids: Sequence[str]) -> int:
+    """How many of these instances were removed and are not here again."""
+    if not sop_instance_uids:
+        return 0
+    wanted = select(func.count()).where(
+        _INSTANCE.c.sop_instance_uid.in_(list(sop_instance_uids)), _INSTANCE.c.copy_number == 0, ~is_held()
+    )
+    return int(connection.execute(wanted).scalar_one())
+
+
 def removed_of_study(connection: Connection, study_instance_uid: str) -> list[RemovedObjects]:
     """What policies removed of a study and is not here again, oldest first."""
     wanted = (

@@ -252,6 +252,23 @@ def lock_studies(
     return list(rows.scalars())
 
 
+def studies_meant(
+    connection: Connection, *, study_instance_uid: str, accession_number: str, patient_id: str
+) -> list[tuple[str, str]]:
+    """(UID, state) of the studies here that are meant; a request that names no patient means any."""
+    ways: list[ColumnElement[bool]] = []
+    if study_instance_uid:
+        ways.append(_STUDY.c.study_instance_uid == study_instance_uid)
+    elif accession_number:
+        patient = _STUDY.c.patient_id == patient_id if patient_id else literal(True)
+        ways.append(and_(_STUDY.c.accession_number == accession_number, patient))
+    if not ways:
+        return []
+    statement = select(_STUDY.c.study_instance_uid, _STUDY.c.state).where(*ways)
+    rows = connection.execute(statement.order_by(_STUDY.c.study_instance_uid).limit(_MOST_READ))
+    return [(uid, state) for uid, state in rows]
+
+
 def work_of_studies(connection: Connection, uids: Sequence[str]) -> list[tuple[str, str, str]]:
     """(UID, state, app) of every workitem that rules made for some studies, the oldest first."""
     if not uids:

@@ -233,6 +233,31 @@ def postpone_studies(connection: Connection, deadlines: Mapping[str, tuple[datet
     return moved
 
 
+def decide_study(connection: Connection, study: Study) -> None:
+    """Write what a person decided about a known study: its state and when to look at it."""
+    connection.execute(
+        update(_STUDY)
+        .where(_STUDY.c.study_instance_uid == study.study_instance_uid)
+        .values(
+            state=study.state.value,
+            deadline_at=study.deadline_at,
+            evidence=study.evidence.value if study.evidence else "",
+            receiving_since=study.receiving_since,
+        )
+    )
+
+
+def studies_in(connection: Connection, states: Sequence[StudyState], *, limit: int) -> list[Study]:
+    """Studies in some states without their series, those looked at next first."""
+    statement = (
+        select(_STUDY)
+        .where(_STUDY.c.state.in_([state.value for state in states]))
+        .order_by(_STUDY.c.deadline_at, _STUDY.c.study_instance_uid)
+        .limit(limit)
+    )
+    return [_study(row, ()) for row in connection.execute(statement)]
+
+
 def sources_of(connection: Connection, study_instance_uid: str) -> list[str]:
     """Where the instances of a study came from, as marked in the store."""
     statement = (

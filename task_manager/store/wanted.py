@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, delete, exists, func, or_, select
+from sqlalchemy import Connection, and_, delete, exists, or_, select
 
-from profiles.sole.events import EventType
+from profiles.sole.events import EventType, Outcome
 from profiles.ups.states import ProcedureStepState
 from task_manager.disk import StudyFacts, Wanted
 from task_manager.outbox import FINISHED
-from task_manager.rules.model import Verdict
+from task_manager.rules.explain import RuleVerdict
 from task_manager.store.disk_tables import KeepRow
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
@@ -60,12 +60,7 @@ def study_facts(
     return StudyFacts(
         study_instance_uid=study_instance_uid,
         last_received_at=row.last_received_at,
-        delivered_at=connection.execute(
-            select(func.max(_EVENT.c.occurred_at)).where(
-                _EVENT.c.study_instance_uid == study_instance_uid,
-                _EVENT.c.type == EventType.EXPORTED.value,
-            )
-        ).scalar(),
+        delivered_at=_delivered_at(connection, study_instance_uid),
         rules=_ran(connection, study_instance_uid) | {one.rule for one in workitems if one.rule},
         wanted=frozenset(wanted),
     )
@@ -85,6 +80,17 @@ def _wanted(connection: Connection, study: str, workitems: Sequence[str], now: d
         yield Wanted.KEEP
 
 
+def _delivered_at(connection: Connection, study_instance_uid: str) -> datetime | None:
+    """When a result of a study was delivered last, by its events: they outlast its jobs."""
+    rows = connection.execute(
+        select(_EVENT.c.occurred_at, _EVENT.c.content).where(
+            _EVENT.c.study_instance_uid == study_instance_uid, _EVENT.c.type == EventType.EXPORTED.value
+        )
+    )
+    done = (at for at, content in rows if orjson.loads(content).get("outcome") == Outcome.SUCCESS.value)
+    return max(done, default=None)
+
+
 def _ran(connection: Connection, study_instance_uid: str) -> frozenset[str]:
     """Rules that ran for a study; their explanations outlast their workitems."""
     rows = connection.execute(
@@ -93,7 +99,7 @@ def _ran(connection: Connection, study_instance_uid: str) -> frozenset[str]:
         )
     )
     return frozenset(
-        rule for rule, content in rows if orjson.loads(content).get("verdict") == Verdict.TRUE.value
+        rule for rule, content in rows if orjson.loads(content).get("verdict") == RuleVerdict.MATCHED.value
     )
 
 

@@ -84,6 +84,15 @@ def is_due(study: Study, now: datetime) -> bool:
     return study.state is StudyState.RECEIVING and study.deadline_at is not None and now >= study.deadline_at
 
 
+def is_wanted_now(study: Study) -> bool:
+    """Whether a person wants a study that is receiving to be complete now."""
+    return (
+        study.state is StudyState.RECEIVING
+        and study.evidence is Evidence.PERSON
+        and study.completed_at is None
+    )
+
+
 def was_complete(study: Study) -> bool:
     """Whether a study that is looked at was complete before, and no image came since: its order did."""
     return study.state is StudyState.RECEIVING and study.completed_at is not None
@@ -143,7 +152,7 @@ def after_instance(
     )
     if study.state in (StudyState.HELD, StudyState.DISCARDED):
         return replace(changed, receiving_since=study.receiving_since or now, evidence=None)
-    if study.state is StudyState.RECEIVING and study.evidence is Evidence.PERSON:
+    if is_wanted_now(study):
         return changed
     waited = study.revision == 0 and study.deadline_at is not None  # a study of an earlier release
     since = study.receiving_since or (study.first_received_at if waited else now)

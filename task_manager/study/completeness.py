@@ -87,7 +87,6 @@ class CompletenessChange:
     quiet: timedelta | None = None
     patience: timedelta | None = None
     bound: timedelta | None = None
-    archives: tuple[str, ...] | None = None
 
     def over(self, policy: CompletenessPolicy) -> CompletenessPolicy:
         """The policy with these changes."""

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 from task_manager.actor import Source
 from task_manager.study.completeness import CompletenessChange, CompletenessPolicy
+from task_manager.study.model import Evidence
 
 _MOST_KEPT = 10_000
 
@@ -73,6 +74,13 @@ class Policies:
     sources: tuple[SourcePolicy, ...] = ()
     rules: Mapping[str, CompletenessChange] = field(default_factory=dict)
     _pauses: dict[str, Pause] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def ask_archives(self) -> bool:
+        """Whether any of them asks archives."""
+        each = [self.usual, *(one.policy for one in self.sources)]
+        changed = [change.evidence or () for change in self.rules.values()]
+        return any(Evidence.ARCHIVE in found for found in (*(one.evidence for one in each), *changed))
 
     def of(self, sources: Sequence[Source]) -> CompletenessPolicy:
         """The policy of a study: of the first entry that fits any of its sources."""

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""REST over studies that are open: listed, and completed, held, released or discarded by a person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, HTTPException, Query, Request
+
+from informatics_gateway.study_words import completeness_json, listed_json
+from profiles.uids import is_uid
+from task_manager.actor import Actor
+from task_manager.outcome import Accepted, RefusalCode
+from task_manager.service import Service
+from task_manager.study.model import StudyState
+from task_manager.study_decisions import StudyAction
+
+_MOST_AT_ONCE = 1000
+_LONGEST_NAME = 64
+_LONGEST_REASON = 500
+_OPEN = (StudyState.RECEIVING, StudyState.HELD)
+
+
+def router(service: Service) -> APIRouter:
+    """Routes of ``/api/studies`` beside the story of one study."""
+    routes = APIRouter()
+
+    @routes.get("/api/studies")
+    def studies(
+        state: Annotated[list[StudyState] | None, Query()] = None,
+        limit: Annotated[int, Query(ge=1, le=_MOST_AT_ONCE)] = 100,
+    ) -> dict[str, Any]:
+        """Studies that are receiving or held, unless states are named; what is looked at next comes first."""
+        listed = service.studies.listed(tuple(state or _OPEN), limit=limit)
+        return {"studies": [listed_json(one) for one in listed]}
+
+    @routes.get("/api/studies/{study_instance_uid}/completeness")
+    def completeness(study_instance_uid: str) -> dict[str, Any]:
+        """What a study waits for or why it is complete, what tells so, and what persons decided."""
+        story = service.story(study_instance_uid) if is_uid(study_instance_uid) else None
+        if story is None:
+            raise HTTPException(404, "no such study")
+        return {"state": story.study.state.value, **completeness_json(story.completeness)}
+
+    @routes.post("/api/studies/{study_instance_uid}/{action}")
+    def decide(
+        study_instance_uid: str,
+        action: StudyAction,
+        request: Request,
+        by: Annotated[str, Body(max_length=_LONGEST_NAME)] = "",
+        reason: Annotated[str, Body(max_length=_LONGEST_REASON)] = "",
+    ) -> dict[str, str]:
+        """Complete a study now (force), hold it, release it, or discard it; who decided and why is kept."""
+        if not is_uid(study_instance_uid):
+            raise HTTPException(404, "no such study")
+        actor = Actor(door="person", name=by, address=request.client.host if request.client else "")
+        outcome = service.studies.decide(study_instance_uid, action, actor=actor, reason=reason)
+        if not isinstance(outcome, Accepted):
+            status = 404 if outcome.code is RefusalCode.NO_SUCH_INSTANCE else 409
+            raise HTTPException(
+                status, "; ".join(f"{fault.path} {fault.message}" for fault in outcome.faults)
+            )
+        return {"study_instance_uid": study_instance_uid, "done": action.value}
+
+    return routes
