@@ -8,7 +8,8 @@ records of all that arrive at the same time are one transaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,11 @@ from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.ports import ObjectStore, StagedObject
 from task_manager.returning import finishes_work, take_back
 from task_manager.store import arriving, fetches, studies
-from task_manager.store.arriving import Recorded
+from task_manager.store.arriving import Move, Recorded, extend_studies
 from task_manager.store.database import Connection, Database
 from task_manager.store.gathering import Gathering
 from task_manager.store.held import was_removed
-from task_manager.study.assembly import after_instance
+from task_manager.study.assembly import after_instance, counts_for_assembly, only_moves
 from task_manager.study.duplicate import same_data_set
 from task_manager.study.header import header_from_start, read_header
 from task_manager.study.model import Instance, InstanceHeader, Study, StudyState
@@ -33,6 +34,7 @@ from task_manager.study.sources import Policies
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 3
+_MOST_RECEIVING = 4096
 _Copies = Sequence[tuple[int, str]]
 
 
@@ -52,6 +54,14 @@ class _Compare:
     """An answer: there are other copies; nothing was recorded."""
 
     copies: _Copies
+
+
+@dataclass(frozen=True, slots=True)
+class _Receiving:
+    """A study that receives: since when, and which of its series are recorded."""
+
+    since: datetime
+    series: frozenset[str] | set[str]
 
 
 class _UnrecordedError(StoreError):
@@ -85,6 +95,7 @@ class StoringIntake:
         self._policies = policies
         self._clock = clock
         self._wake = wake
+        self._receiving: dict[str, _Receiving] = {}
         self._records: Gathering[_Arrived, Accepted | _Compare] = Gathering(self._record)
 
     def stage(self) -> StagedObject:
@@ -195,26 +206,76 @@ class StoringIntake:
     def _record(self, arrived: Sequence[_Arrived]) -> list[Accepted | _Compare]:
         """Record in one transaction what has only the copies it was compared with."""
         now = self._clock()
+        if self._extend(arrived, now):
+            extended: list[Accepted | _Compare] = [
+                Accepted(uid=one.header.sop_instance_uid) for one in arrived
+            ]
+            _log(extended)
+            return extended
         answers: list[Accepted | _Compare] = []
         changed = False
-        before_commit = True
-        try:
-            with self._database.write() as connection:
-                answers, firsts = self._add(connection, arrived, now)
-                # by UID: two processes with the same studies wait for each other in the same order
-                for _, new in sorted(firsts.items()):
-                    changed |= self._assemble(connection, new, now)
-                before_commit = False
-        except ConflictError:
-            raise
-        except StoreError as error:
-            if before_commit:
-                raise _UnrecordedError(str(error)) from error
-            raise
+        assembled: list[tuple[Study, Sequence[_Arrived]]] = []
+        with _certainty() as committing, self._database.write() as connection:
+            answers, firsts = self._add(connection, arrived, now)
+            # by UID: two processes with the same studies wait for each other in the same order
+            for _, new in sorted(firsts.items()):
+                study, is_due = self._assemble(connection, new, now)
+                changed |= is_due
+                if study is not None:
+                    assembled.append((study, new))
+            committing()
+        for study, known in assembled:
+            self._remember(study, known)
         if changed:
             self._wake()
         _log(answers)
         return answers
+
+    def _extend(self, arrived: Sequence[_Arrived], now: datetime) -> bool:
+        """Record what is new in series of studies that receive anyway, if it is nothing else: the usual case.
+
+        What is known of them is what was committed last; the statements look whether that still holds.
+        """
+        moves: dict[str, Move] = {}
+        recorded: dict[str, Recorded] = {}
+        for one in arrived:
+            header = one.header
+            known = self._receiving.get(header.study_instance_uid)
+            if one.compared or known is None or header.series_instance_uid not in known.series:
+                return False
+            if header.sop_instance_uid in recorded or not counts_for_assembly(header.sop_class_uid):
+                return False
+            recorded[header.sop_instance_uid] = Recorded(
+                instance=_instance(header, one.path, one.size, now), copy_number=0, source=one.source
+            )
+            moves[header.study_instance_uid] = Move(
+                study_instance_uid=header.study_instance_uid,
+                receiving_since=known.since,
+                now=now,
+                deadline_at=self._policies.pause(one.source).after(now, known.since),
+            )
+        ordered = [move for _, move in sorted(moves.items())]
+        with _certainty() as committing, self._database.write_plainly() as cursor:
+            extended = extend_studies(cursor, list(recorded.values()), ordered)
+            if not extended:
+                cursor.give_up()
+            committing()
+        if not extended:
+            for uid in moves:
+                self._receiving.pop(uid, None)
+        return extended
+
+    def _remember(self, study: Study, new: Sequence[_Arrived]) -> None:
+        """What later instances of a study need not ask for, once this is committed."""
+        uid, since = study.study_instance_uid, study.receiving_since
+        if since is None or not only_moves(study):
+            self._receiving.pop(uid, None)
+            return
+        known = self._receiving.get(uid)
+        series = {one.header.series_instance_uid for one in new}
+        if len(self._receiving) >= _MOST_RECEIVING:
+            self._receiving.clear()
+        self._receiving[uid] = _Receiving(since, known.series | series if known is not None else series)
 
     def _add(
         self, connection: Connection, arrived: Sequence[_Arrived], now: datetime
@@ -242,12 +303,14 @@ class StoringIntake:
         arriving.add_series(connection, [one.header for new in firsts.values() for one in new])
         return answers, firsts
 
-    def _assemble(self, connection: Connection, new: Sequence[_Arrived], now: datetime) -> bool:
-        """What new instances do to their study; whether it has a deadline that it had not before."""
+    def _assemble(
+        self, connection: Connection, new: Sequence[_Arrived], now: datetime
+    ) -> tuple[Study | None, bool]:
+        """What new instances do to their study, and whether it has a deadline that it had not before."""
         first, rest = new[0], new
         known = studies.locked_study(connection, first.header.study_instance_uid)
         if self._is_only_kept(connection, known, first, now):
-            return False
+            return None, False
         begun = None
         if known is None:
             begun = after_instance(None, first.header, now=now, pause=self._policies.pause(first.source))
@@ -262,7 +325,7 @@ class StoringIntake:
                 study, changed = after, True
         if study is not None and changed:
             studies.put_study(connection, study, **_numbers(study))
-        return known is None or known.deadline_at is None
+        return study, known is None or known.deadline_at is None
 
     def _is_only_kept(
         self, connection: Connection, known: Study | None, first: _Arrived, now: datetime
@@ -281,13 +344,30 @@ class StoringIntake:
         return True
 
 
+@contextmanager
+def _certainty() -> Iterator[Callable[[], None]]:
+    """Tells errors before a commit, which :meth:`committing` begins, from those that leave it open."""
+    begun: list[bool] = []
+    try:
+        yield lambda: begun.append(True)
+    except ConflictError:
+        raise
+    except StoreError as error:
+        if not begun:
+            raise _UnrecordedError(str(error)) from error
+        raise
+
+
 def _log(answers: Sequence[Accepted | _Compare]) -> None:
+    """One line for each instance only where it is asked for: it would cost as much as the record."""
+    detailed = _LOG.isEnabledFor(logging.DEBUG)
     for answer in answers:
         if isinstance(answer, _Compare):
             continue
         if answer.warnings:
             _LOG.warning("other bytes under a known UID kept apart", extra={"action": "instance.kept_apart"})
-        _LOG.info("instance committed", extra={"action": "instance.received", "uid": answer.uid})
+        if detailed:
+            _LOG.debug("instance committed", extra={"action": "instance.received", "uid": answer.uid})
 
 
 def _instance(header: InstanceHeader, path: str, size: int, now: datetime) -> Instance:

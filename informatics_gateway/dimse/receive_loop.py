@@ -24,6 +24,7 @@ _MAX_COMMAND_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Other messages than C-STORE are held in memory by the library: a longer one ends the association."""
 
+_SUCCESS = 0x0000
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
 _CANNOT_UNDERSTAND = 0xC000
 
@@ -93,6 +94,8 @@ class ReceiveLoop:
         self._reception: Reception | None = None
         self._foreign_bytes = -1
         self._pieces: list[memoryview] = []
+        self.stored = 0
+        """Instances that were answered with success."""
         stream.before_refill = self._flush
 
     @property
@@ -210,5 +213,6 @@ class ReceiveLoop:
     def _finish(self, reception: Reception) -> None:
         self._reception = None
         answer = reception.finish()
+        self.stored += answer.status == _SUCCESS
         response = command_set.store_response(self._request, answer.status, answer.comment)
         self._send(command_set.data_pdus(self._context, response, self._negotiated.largest_pdu))

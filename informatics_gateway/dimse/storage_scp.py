@@ -55,15 +55,14 @@ class Reception:
         self._request = request
         self._staged: StagedObject | None = None
         self._answer: StoreAnswer | None = None
+        self._meta = b""
         try:
             self._staged = intake.stage()
-            self._staged.write(
-                file_meta(
-                    sop_class_uid=request.sop_class_uid,
-                    sop_instance_uid=request.sop_instance_uid,
-                    transfer_syntax_uid=request.transfer_syntax_uid,
-                    source_ae_title=request.actor.name,
-                )
+            self._meta = file_meta(
+                sop_class_uid=request.sop_class_uid,
+                sop_instance_uid=request.sop_instance_uid,
+                transfer_syntax_uid=request.transfer_syntax_uid,
+                source_ae_title=request.actor.name,
             )
         except Exception as error:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
             self._fail(error)
@@ -72,6 +71,9 @@ class Reception:
         """The next bytes of the data set."""
         if self._answer is None and self._staged is not None:
             try:
+                if self._meta:
+                    pieces = (memoryview(self._meta), *pieces)
+                    self._meta = b""
                 self._staged.write_pieces(pieces)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(error)
@@ -96,6 +98,8 @@ class Reception:
         """
         if self._answer is None and self._staged is not None:
             try:
+                if self._meta:  # no data set came: what there is says so
+                    self._staged.write(self._meta)
                 self._answer = self._receive(self._staged)
                 self._staged = None
             except Exception as error:  # noqa: BLE001 - as above

@@ -96,6 +96,7 @@ class UpperLayer(DULServiceProvider):
         finally:
             if self._loop is not None:
                 self._loop.abandon()
+                self._log_stored(self._loop.stored)
             self._connection.close()  # the library leaves it open when the peer hung up first
             self._waking.close()
             self._woken.close()
@@ -170,10 +171,10 @@ class UpperLayer(DULServiceProvider):
         """Whether there is nothing to do but to read on: the library's loop need not turn in between."""
         self._idle_timer.restart()
         return (
-            self.event_queue.empty()
-            and self.to_provider_queue.empty()
+            not self.event_queue.queue
+            and not self.to_provider_queue.queue
             and not self._messages
-            and self.assoc.dimse.msg_queue.empty()
+            and not self.assoc.dimse.msg_queue.queue
             and not self._kill_thread
         )
 
@@ -224,9 +225,16 @@ class UpperLayer(DULServiceProvider):
             self._stream,
             self._provider,
             self._negotiated(self.assoc),
-            send=self._wire.send,
+            send=self._answer,
             hand_over=self._hand_over,
         )
+
+    def _answer(self, data: bytes) -> None:
+        """Send an answer of the receive loop, without the library's events for each."""
+        try:
+            self._connection.sendall(data)
+        except (OSError, ValueError):
+            self.event_queue.put(_CLOSED)
 
     def _hand_over(self, context: int, control: int, data: bytes) -> None:
         """A fragment of another message for the library (as its action DT-2 does)."""
@@ -240,6 +248,13 @@ class UpperLayer(DULServiceProvider):
             self._loop.abandon()
         if not self._is_ending():
             self.event_queue.put(event)
+
+    def _log_stored(self, count: int) -> None:
+        """One line for all instances of an association: one for each costs as much as its record."""
+        if count:
+            requestor = self.assoc.requestor
+            facts = {"peer": str(requestor.ae_title).strip(), "address": str(requestor.address)}
+            _LOG.info("instances stored", extra={"action": "cstore.stored", "instances": count, **facts})
 
     def _log_end(self, error: Exception) -> None:
         _LOG.warning(

@@ -11,7 +11,7 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,11 +33,12 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from profiles.faults import Fault
 from task_manager.errors import ConfigurationError, ConflictError, NoRoomError, StoreError
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Connection", "Database", "PlainCursor"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 4_180_112
@@ -57,6 +58,37 @@ _POSTGRESQL = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+
+class PlainCursor:
+    """A cursor of the driver, for statements that are the same for both databases but for places of values.
+
+    Parameters
+    ----------
+    place
+        How the driver marks the place of a value; statements mark it by ``?``.
+    """
+
+    def __init__(self, cursor: Any, place: str) -> None:
+        self._cursor = cursor
+        self._place = place
+
+    def run(self, statement: str) -> None:
+        """Run a statement without values."""
+        self._cursor.execute(statement)
+
+    def give_up(self) -> None:
+        """Undo what was changed so far; the transaction ends in nothing."""
+        self._cursor.connection.rollback()
+
+    def change(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a change for each of `rows`; how many rows of the database it changed."""
+        statement = statement if self._place == "?" else statement.replace("?", self._place)
+        if len(rows) == 1:
+            self._cursor.execute(statement, rows[0])
+        else:
+            self._cursor.executemany(statement, rows)
+        return int(self._cursor.rowcount)
 
 
 class Database:
@@ -98,6 +130,7 @@ class Database:
         )
         self._writer = threading.Lock()
         self._held: Connection | None = None
+        self._plain: tuple[PoolProxiedConnection, PlainCursor] | None = None
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -134,6 +167,47 @@ class Database:
                 return
             with self._writer, self._writing() as connection, connection.begin():
                 yield connection
+
+    @contextmanager
+    def write_plainly(self) -> Iterator[PlainCursor]:
+        """As :meth:`write`, for a few statements that run for each instance, in the driver's own words.
+
+        Raises
+        ------
+        ConflictError, StoreError
+            As :meth:`write`.
+        """
+        dialect = self.engine.dialect
+        with _store_errors():
+            try:
+                if not self._sqlite:
+                    with self.engine.begin() as connection:
+                        yield PlainCursor(connection.connection.cursor(), "%s")
+                    return
+                with self._writer, self._plain_transaction() as cursor:
+                    yield cursor
+            except dialect.loaded_dbapi.Error as error:
+                errors = dialect.loaded_dbapi.Error
+                broken = dialect.is_disconnect(error, None, None)
+                raise DBAPIError.instance("", None, error, errors, True, broken, dialect) from error
+
+    @contextmanager
+    def _plain_transaction(self) -> Iterator[PlainCursor]:
+        """One transaction of SQLite's one writer; after an error its connection is made anew."""
+        held, self._plain = self._plain, None
+        if held is None:
+            connection = self.engine.raw_connection()
+            held = (connection, PlainCursor(connection.cursor(), "?"))
+        connection, cursor = held
+        try:
+            cursor.run("BEGIN IMMEDIATE")
+            yield cursor
+            if connection.in_transaction:
+                cursor.run("COMMIT")
+        except BaseException:
+            connection.invalidate()
+            raise
+        self._plain = held
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -203,6 +277,9 @@ class Database:
             if self._held is not None:
                 self._held.close()
                 self._held = None
+            if self._plain is not None:
+                self._plain[0].close()
+                self._plain = None
         self.engine.dispose()
 
 

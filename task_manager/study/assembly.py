@@ -165,6 +165,17 @@ def after_instance(
     )
 
 
+def only_moves(study: Study) -> bool:
+    """Whether one more image of a study moves nothing but `last_received_at` and its deadline."""
+    return (
+        study.state is StudyState.RECEIVING
+        and study.evidence is None
+        and study.completed_at is None
+        and study.deadline_at is not None
+        and study.receiving_since is not None
+    )
+
+
 def study_attributes(attributes: DicomJson) -> DicomJson:
     """The patient- and study-level attributes of an instance's header."""
     return {key: value for key, value in attributes.items() if key.startswith("0010") or key in _STUDY_KEYS}

@@ -76,6 +76,8 @@ class LeftOut:
 HEADER_LIMITS = Limits()
 KnownElements = dict[tuple[tuple[str, ...], bytes], tuple[str, DicomJson]]
 """Character sets and encoded bytes of an element, to its key and value in DICOM JSON."""
+Mark = tuple[int, tuple[str, ...]]
+"""Where an element of the data set itself begins, and the character sets that hold there."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -126,6 +128,13 @@ def _private_vr(tag: int, creator: str) -> str:
         return "UN"
 
 
+def decides(tag: int) -> bool:
+    """Whether an element says how others are to be read, and has to be looked at each time."""
+    if tag < 0x00030000:
+        return True  # allowed in some places only
+    return tag in _OF_OTHERS or bool(tag & 0x10000 and 0x10 <= tag & 0xFFFF <= 0xFF)
+
+
 class ElementReader:
     """Reads the data sets of one buffer.
 
@@ -170,14 +179,17 @@ class ElementReader:
         self._signed_pixels = False
         self._count = 0
         self._kept = 0
+        self._marks: list[Mark] | None = None
 
-    def read(self, start: int, end: int | None = None) -> DicomJson:
+    def read(self, start: int, end: int | None = None, marks: list[Mark] | None = None) -> DicomJson:
         """The data set that fills the buffer from `start`; no more is kept than the limits allow.
 
         Parameters
         ----------
         end
             Where the data set ends, if that is beyond the buffer: enough where only pixels are.
+        marks
+            Where its elements begin is added to this.
 
         Raises
         ------
@@ -187,13 +199,45 @@ class ElementReader:
             If `end` was given and what is beyond the buffer must be looked at.
         """
         last = len(self._data) if end is None else end
+        self._marks = marks
         attributes, _ = self._data_set(start, last, delimited=False, depth=0, codecs=(), keep=True)
         return attributes
+
+    def value(self, vr: str, raw: bytes, codecs: tuple[str, ...]) -> DicomJson:
+        """An element in DICOM JSON of which VR and encoded value are known."""
+        return self._json(vr, raw, codecs)
+
+    def sequence(
+        self, at: int, codecs: tuple[str, ...], *, signed_pixels: bool
+    ) -> tuple[DicomJson | None, int]:
+        """The sequence of explicit VR that begins at `at`, if it is to be kept, and where it ends.
+
+        Raises
+        ------
+        EncodingError, struct.error
+            If it cannot be followed within the buffer.
+        """
+        self._signed_pixels = signed_pixels
+        tag = self._tag(at)
+        length, end = self._long(self._data, at + 8)[0], len(self._data)
+        if not length:
+            return {"vr": "SQ"}, at + 12
+        return self._open_value(tag, "SQ", b"SQ", at + 12, length, end, depth=0, codecs=codecs, keep=True)
+
+    def _tag(self, at: int) -> int:
+        group, number, _, _ = self._tag_and_short(self._data, at)
+        return int(group << 16 | number)
+
+    @staticmethod
+    def is_short(vr: bytes) -> bool:
+        """Whether elements of an explicit VR have a length of 16 bits (PS3.5 7.1.2)."""
+        return vr in _SHORT
 
     def _data_set(
         self, at: int, end: int, *, delimited: bool, depth: int, codecs: tuple[str, ...], keep: bool
     ) -> tuple[DicomJson, int]:
         data, explicit, limits, met = self._data, self._explicit, self._limits, self._known
+        marks = self._marks
         found: DicomJson = {}
         creators: dict[int, str] = {}
         there = len(data)
@@ -209,6 +253,8 @@ class ElementReader:
             self._count += 1
             group, number, vr_bytes, length = self._tag_and_short(data, at)
             begin = at
+            if marks is not None and depth == 0:
+                marks.append((at, codecs))
             if met is not None and keep and vr_bytes in _SHORT:
                 again = met.get((codecs, data[at : at + 8 + length]))
                 if again is not None and at + 8 + length <= end:
@@ -285,19 +331,13 @@ class ElementReader:
                 and vr_bytes in _SHORT
                 and length <= MAX_VALUE_BYTES
                 and len(met) < _MOST_KNOWN
-                and not self._decides(tag)
+                and not decides(tag)
             ):
                 met[codecs, data[begin:at]] = key, element
             keep = at < last_kept and self._has_room(depth, length)
         if delimited:
             raise EncodingError("an item does not end")
         return found, at
-
-    def _decides(self, tag: int) -> bool:
-        """Whether an element says how others are to be read, and has to be looked at each time."""
-        if tag < 0x00030000:
-            return True  # allowed in some places only
-        return tag in _OF_OTHERS or bool(tag & 0x10000 and 0x10 <= tag & 0xFFFF <= 0xFF)
 
     def _has_room(self, depth: int, size: int) -> bool:
         """Whether more may be kept after a value of `size` bytes; sequences count as a whole."""

@@ -28,7 +28,8 @@ from profiles.dicom_json import DicomJson, text
 from profiles.faults import Fault
 from profiles.uids import is_uid
 from task_manager.outcome import RefusalCode, Refused
-from task_manager.study.elements import Buffer, ElementReader, EncodingError, KnownElements
+from task_manager.study.elements import Buffer, ElementReader, EncodingError
+from task_manager.study.familiar import FamiliarHeaders
 from task_manager.study.model import InstanceHeader
 
 MAX_INFLATED_BYTES = 128 * 1024 * 1024
@@ -38,9 +39,8 @@ _META_START = 132
 _MAX_META_BYTES = 64 * 1024
 _KNOWN_TRANSFER_SYNTAXES = frozenset(str(uid) for uid in AllTransferSyntaxes)
 _LONG_VRS = frozenset((b"OB", b"UN", b"UT", b"OW", b"SQ", b"UC", b"UR"))
-_MOST_KNOWN = 4096
-_KNOWN: KnownElements = {}
-"""Elements of the headers before: one image of a series says most of what the next one says."""
+_FAMILIAR = FamiliarHeaders()
+"""Headers read before: one image of a series says most of what the next one says."""
 _REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -126,12 +126,11 @@ def _read_before_pixels(head: bytes, size: int, transfer_syntax: str, start: int
     Mapping the file into memory costs more than reading most headers. What cannot be read so is read whole,
     and only that says what is wrong with it.
     """
-    if len(_KNOWN) >= _MOST_KNOWN:
-        _KNOWN.clear()
     encoded = EncodedDataSet(data=head, start=start, transfer_syntax_uid=transfer_syntax)
-    reader = ElementReader(head, explicit=encoded.explicit, little_endian=encoded.little_endian, known=_KNOWN)
     try:
-        return reader.read(start, size)
+        if encoded.little_endian:
+            return _FAMILIAR.read(head, start, size, explicit=encoded.explicit)
+        return ElementReader(head, explicit=True, little_endian=False).read(start, size)
     except (EncodingError, struct.error, ValueError, IndexError):
         return None
 

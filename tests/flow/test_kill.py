@@ -76,6 +76,7 @@ def machine(
     airway = RunningAirway(
         tmp_path_factory.mktemp("kill"),
         {
+            "log": {"level": "DEBUG"},  # instances one by one
             "study": {"quiet_period_s": QUIET_S},
             "destinations": [*archive_config(orthanc), emr_config(fhir_server.base_url)],
             "events": [{"name": "log", "kind": "file"}],
