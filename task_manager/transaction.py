@@ -25,7 +25,7 @@ from task_manager.dispatch.model import LeaseLimits
 from task_manager.outbox import JobKind
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import jobs, reports, subscriptions, workitems
-from task_manager.store.contents import Contents, NewParts
+from task_manager.store.contents import Content, Contents
 from task_manager.store.database import Connection
 from task_manager.store.records import Dispatch, Origin, Record
 from task_manager.store.reports import Written
@@ -63,7 +63,7 @@ class WorklistTransaction:
     sinks
         Names of the event repositories that are told operational events.
     contents
-        Lasting parts of workitems that need not be read again.
+        What lasts of workitems and need not be read again.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class WorklistTransaction:
         self._limits = limits
         self._sinks = tuple(sinks)
         self._contents = contents or Contents()
-        self._learned: NewParts = {}
+        self._learned: dict[int, Content] = {}
         self._held: dict[str, Record | None] = {}
         self._read: dict[str, Record] = {}
         self._new: dict[str, None] = {}
