@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from profiles.dicom_json import DicomJson
-from task_manager.store.compiled import Statement, fetch
+from task_manager.store.compiled import Statement, change, fetch
 from task_manager.store.tables import METADATA
 from task_manager.workitem.parts import lasting_part, lasting_summary
 
@@ -27,18 +27,18 @@ _ROWS = Statement(
         else _CONTENT.c.number == func.any(bindparam("numbers"))
     )
 )
+_DROP = Statement(lambda _: delete(_CONTENT).where(_CONTENT.c.number == bindparam("number")))
 _LAST_NUMBER = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'workitem_content'"
-_ADD_NUMBERED = """
-WITH given AS MATERIALIZED (
-    SELECT nextval(pg_get_serial_sequence('workitem_content', 'number')) AS number, attributes, summary, place
-    FROM unnest(%(attributes)b::text[], %(summaries)b::text[])
-        WITH ORDINALITY AS texts (attributes, summary, place)
-), added AS (
-    INSERT INTO workitem_content (number, attributes, summary) SELECT number, attributes, summary FROM given
+_RESERVE = (
+    "SELECT nextval(pg_get_serial_sequence('workitem_content', 'number')) FROM generate_series(1, %(count)s)"
 )
-SELECT number FROM given ORDER BY place
-"""
-"""PostgreSQL counts for all who write. Binary arrays of long texts are neither escaped nor parsed."""
+_ADD_TEXTS = (
+    "INSERT INTO workitem_content (number, attributes, summary) "
+    "SELECT * FROM unnest(%(numbers)b::integer[], %(attributes)b::text[], %(summaries)b::text[])"
+)
+"""Binary arrays of long texts are neither escaped nor parsed."""
+
+_RESERVED = 128
 _MOST_BYTES = 16 * 1024**2
 """Of attributes as text; with the summary, and parsed, they take about ten times as much."""
 
@@ -67,7 +67,7 @@ class Content:
 
 
 class Contents:
-    """Contents by number, as many as there is room for; safe to use from many threads.
+    """Contents by number, as many as there is room for, and numbers for new ones; safe for many threads.
 
     Only what is committed may be added: SQLite gives the numbers of a transaction that was rolled back again.
     """
@@ -77,6 +77,7 @@ class Contents:
         self._lock = threading.Lock()
         self._contents: dict[int, Content] = {}
         self._bytes = 0
+        self._numbers: list[int] = []
 
     def get(self, number: int) -> Content | None:
         """A content; None if it is not in here."""
@@ -98,9 +99,24 @@ class Contents:
         with self._lock:
             self._contents.clear()
             self._bytes = 0
+            self._numbers.clear()
+
+    def new_numbers(self, connection: Connection, count: int) -> Sequence[int]:
+        """Numbers that nobody else gets: PostgreSQL, which counts for all who write, gives some for later."""
+        if connection.dialect.name == "sqlite":
+            [[last]] = fetch(connection, _LAST_NUMBER, ())  # one writer at a time
+            return range(last + 1, last + 1 + count)
+        with self._lock:
+            if len(self._numbers) < count:
+                given = fetch(connection, _RESERVE, {"count": count + _RESERVED})
+                self._numbers += [row[0] for row in given]
+            taken, self._numbers = self._numbers[:count], self._numbers[count:]
+        return taken
 
 
-def add_contents(connection: Connection, attributes: Sequence[DicomJson]) -> dict[int, Content]:
+def add_contents(
+    connection: Connection, attributes: Sequence[DicomJson], known: Contents
+) -> dict[int, Content]:
     """Write the lasting part of each workitem's attributes; the contents by new numbers, in this order."""
     if not attributes:
         return {}
@@ -108,26 +124,20 @@ def add_contents(connection: Connection, attributes: Sequence[DicomJson]) -> dic
     for one in attributes:
         part = lasting_part(one)
         contents.append(Content(orjson.dumps(part), orjson.dumps(lasting_summary(one)), part))
-    return dict(zip(_added(connection, contents), contents, strict=True))
-
-
-def _added(connection: Connection, contents: Sequence[Content]) -> Sequence[int]:
-    """Insert rows; their new numbers."""
+    numbers = known.new_numbers(connection, len(contents))
     texts = [content.attributes.decode() for content in contents]
     summaries = [content.summary.decode() for content in contents]
-    if connection.dialect.name == "postgresql":
-        values = {"attributes": texts, "summaries": summaries}
-        return [row[0] for row in fetch(connection, _ADD_NUMBERED, values)]
-    [[last]] = fetch(connection, _LAST_NUMBER, ())  # SQLite has one writer at a time
-    numbers = range(last + 1, last + 1 + len(texts))
-    _ADD.change_each(connection, list(zip(numbers, texts, summaries, strict=True)))
-    return numbers
+    if connection.dialect.name == "sqlite":
+        _ADD.change_each(connection, list(zip(numbers, texts, summaries, strict=True)))
+    else:
+        change(connection, _ADD_TEXTS, {"numbers": numbers, "attributes": texts, "summaries": summaries})
+    return dict(zip(numbers, contents, strict=True))
 
 
 def drop_contents(connection: Connection, numbers: Sequence[int]) -> None:
     """Delete what no workitem names any more."""
-    if numbers:
-        connection.execute(delete(_CONTENT).where(_CONTENT.c.number.in_(numbers)))
+    for number in numbers:
+        _DROP.change(connection, {"number": number})
 
 
 def contents_by_number(

@@ -74,11 +74,11 @@ _TEXTS = WholeTexts(lambda dialect, select_: select_.where(_among(dialect)))
 _PURGED_ONE = Statement(lambda _: select(_PURGED.c.uid).where(_PURGED.c.uid == bindparam("uid")))
 
 
-def add_records(connection: Connection, records: Sequence[Record]) -> dict[int, Content]:
+def add_records(connection: Connection, records: Sequence[Record], known: Contents) -> dict[int, Content]:
     """Insert new workitems; what lasts of them by number, to be known once it is committed."""
     if not records:
         return {}
-    contents = add_contents(connection, [record.workitem.attributes for record in records])
+    contents = add_contents(connection, [record.workitem.attributes for record in records], known)
     rows = [
         {
             **step_columns(record),
@@ -92,7 +92,7 @@ def add_records(connection: Connection, records: Sequence[Record]) -> dict[int, 
     return contents
 
 
-def save_records(connection: Connection, records: Sequence[tuple[Record, Record]]) -> bool:
+def save_records(connection: Connection, records: Sequence[tuple[Record, Record]], known: Contents) -> bool:
     """Write workitems, each as it was read and as it is now; whether more than steps of performers changed.
 
     The caller has locked their rows.
@@ -108,7 +108,7 @@ def save_records(connection: Connection, records: Sequence[tuple[Record, Record]
             progresses.append(progress_columns(record.workitem))
         else:
             steps.append(step_columns(record))
-    numbers = add_contents(connection, [record.workitem.attributes for record in renewed])
+    numbers = add_contents(connection, [record.workitem.attributes for record in renewed], known)
     rescheduled += zip(renewed, numbers, strict=True)
     _SAVE_PROGRESS.run(connection, progresses)
     _SAVE_STEP.run(connection, steps)

@@ -34,7 +34,7 @@ def _content(length: int) -> Content:
 def test_a_part_is_written_read_and_then_known(bed: TestBed) -> None:
     known = Contents()
     with bed.database.write() as connection:
-        written = add_contents(connection, [_patient("P1"), _patient("P2")])
+        written = add_contents(connection, [_patient("P1"), _patient("P2")], known)
     numbers = list(written)
     with bed.database.read() as connection:
         found, learned = contents_by_number(connection, numbers, known)
@@ -51,11 +51,12 @@ def test_a_part_is_written_read_and_then_known(bed: TestBed) -> None:
 
 
 def test_a_number_never_names_anything_else(bed: TestBed) -> None:
+    known = Contents()
     numbers: list[int] = []
     for name in ("P1", "P2", "P3"):
         with bed.database.write() as connection:
             drop_contents(connection, numbers[-1:])
-            numbers += add_contents(connection, [_patient(name)])
+            numbers += add_contents(connection, [_patient(name)], known)
     assert len(set(numbers)) == 3
     with bed.database.read() as connection:
         left = connection.execute(sql("SELECT number FROM workitem_content")).scalars().all()
