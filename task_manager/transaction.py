@@ -25,7 +25,8 @@ from task_manager.dispatch.model import LeaseLimits
 from task_manager.outbox import JobKind
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.store import jobs, reports, subscriptions, workitems
-from task_manager.store.contents import Contents, NewParts
+from task_manager.store.compiled import pipelined
+from task_manager.store.contents import Content, Contents
 from task_manager.store.database import Connection
 from task_manager.store.records import Dispatch, Origin, Record
 from task_manager.store.reports import Written
@@ -63,7 +64,7 @@ class WorklistTransaction:
     sinks
         Names of the event repositories that are told operational events.
     contents
-        Lasting parts of workitems that need not be read again.
+        What lasts of workitems and need not be read again.
 
     Attributes
     ----------
@@ -93,7 +94,7 @@ class WorklistTransaction:
         self._limits = limits
         self._sinks = tuple(sinks)
         self._contents = contents or Contents()
-        self._learned: NewParts = {}
+        self._learned: dict[int, Content] = {}
         self._held: dict[str, Record | None] = {}
         self._read: dict[str, Record] = {}
         self._new: dict[str, None] = {}
@@ -232,14 +233,15 @@ class WorklistTransaction:
         changed = [self._held[uid] for uid in self._dirty if uid not in self._new]
         added = [record for record in new if record is not None]
         saved = [(self._read[record.workitem.uid], record) for record in changed if record is not None]
-        self._learned.update(workitems.add_records(self.connection, added))
-        rescheduled = workitems.save_records(self.connection, saved)
-        self._leaves_new = bool(added) or rescheduled
-        if added:
-            enrolled = [(record.workitem.uid, record.workitem.attributes) for record in added]
-            subscriptions.enroll(self.connection, enrolled)
-        jobs.record_events(self.connection, self._events, self._sinks, self.now)
-        reports.write_reports(self.connection, self._reports, self.now)
+        with pipelined(self.connection):
+            if added:
+                enrolled = [(record.workitem.uid, record.workitem.attributes) for record in added]
+                subscriptions.enroll(self.connection, enrolled)
+            self._learned.update(workitems.add_records(self.connection, added, self._contents))
+            rescheduled = workitems.save_records(self.connection, saved, self._contents)
+            self._leaves_new = bool(added) or rescheduled
+            jobs.record_events(self.connection, self._events, self._sinks, self.now)
+            reports.write_reports(self.connection, self._reports, self.now)
         self._log_actions()
 
     def _log_actions(self) -> None:

@@ -199,11 +199,11 @@ class StoredWorklist:
 
     def _search(self, queries: Sequence[WorkitemQuery]) -> Sequence[SearchPage]:
         with self._database.read() as connection:
-            return [searching.search_page(connection, query) for query in queries]
+            return [searching.search_page(connection, query, self._contents) for query in queries]
 
     def _read(self, uids: Sequence[str]) -> Sequence[bytes | Refused]:
         with self._database.read() as connection:
-            found = workitems.texts(connection, uids)
+            found = workitems.texts(connection, uids, self._contents)
             return [
                 _missing(connection, uid) if text is None else text
                 for uid, text in zip(uids, found, strict=True)

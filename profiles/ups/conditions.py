@@ -39,10 +39,11 @@ _STORAGES = ("DICOMStorageSequence", "STOWRSStorageSequence", "XDSStorageSequenc
 
 _TYPE_OF_INSTANCES = tag_key("TypeOfInstances")
 
-_Test = Callable[[DicomJson, DicomJson], bool]
+Test = Callable[[DicomJson, DicomJson], bool]
+"""Tells something of an item and what contains it."""
 
 
-def _having(*keywords: str, otherwise: bool = False) -> _Test:
+def _having(*keywords: str, otherwise: bool = False) -> Test:
     """A test whether an item has a value of one of the attributes; `otherwise`: of none."""
     tags = tuple(tag_key(keyword) for keyword in keywords)
 
@@ -72,7 +73,7 @@ def _is_dicom_of_patients(item: DicomJson, container: DicomJson) -> bool:
     )
 
 
-def _value_type(name: str) -> _Test:
+def _value_type(name: str) -> Test:
     tag, value = tag_key("ValueType"), [name]
 
     def test(item: DicomJson, container: DicomJson) -> bool:
@@ -83,7 +84,7 @@ def _value_type(name: str) -> _Test:
     return test
 
 
-_REQUIRED: Mapping[Condition, _Test] = {
+_REQUIRED: Mapping[Condition, Test] = {
     Condition.CODE_NEEDED: _having("LongCodeValue", "URNCodeValue", otherwise=True),
     Condition.SCHEME_NEEDED: _having("CodeValue", "LongCodeValue"),
     Condition.VERSION_NEEDS_SCHEME: lambda item, container: False,
@@ -105,9 +106,9 @@ _REQUIRED: Mapping[Condition, _Test] = {
 }
 
 
-def is_required(condition: Condition, item: DicomJson, container: DicomJson) -> bool:
-    """Whether `condition` makes its attribute needed in `item`, which is an item of `container`."""
-    return _REQUIRED[condition](item, container)
+def condition_test(condition: Condition) -> Test:
+    """The test whether `condition` makes its attribute needed in an item, given that and what contains it."""
+    return _REQUIRED[condition]
 
 
 def is_forbidden(condition: Condition, item: DicomJson) -> bool:

@@ -8,7 +8,6 @@ Which attributes a workitem needs is not asked here but in ``task_manager/workit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,8 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag
 
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
-from profiles.ups.values import ALL_VRS, BINARY_VRS, PLAIN, InvalidValueError, checked, checked_binary
+from profiles.ups.plain import FOREIGN_GROUPS, are_plain_items, is_plain_element
+from profiles.ups.values import ALL_VRS, BINARY_VRS, InvalidValueError, checked, checked_binary
 
 MAX_DEPTH = 16
 """Deepest nesting of sequences that is read."""
@@ -32,7 +32,6 @@ MAX_ITEMS = 200_000
 """Items of all sequences of one data set; more would keep others waiting while they are looked at."""
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
-_FOREIGN_GROUPS = frozenset({"0002", "0004", "0006", "7FE0", "FFFA", "FFFC", "FFFE"})
 _MEMBERS = frozenset({"vr", "Value", "InlineBinary", "BulkDataURI"})
 
 
@@ -113,34 +112,12 @@ def read_dataset(payload: object) -> ReadDataset:
     return ReadDataset(attributes=attributes, faults=found.listed())
 
 
-@lru_cache(maxsize=8192)
-def _plain(key: str) -> tuple[str, Callable[[str], object]] | None:
-    """VR and test of a known text attribute that may be taken as it is; None for any other key."""
-    if _TAG.fullmatch(key) is None or key != key.upper() or key.endswith("0000"):
-        return None
-    known = entry(key)
-    if len(known.vrs) != 1 or key[:4] in _FOREIGN_GROUPS or key[:4] == "0000":
-        return None
-    pattern = PLAIN.get(known.vrs[0])
-    return None if pattern is None else (known.vrs[0], pattern.fullmatch)
-
-
 def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList) -> DicomJson:
     attributes: DicomJson = {}
     for raw_key, raw in item.items():
-        # most elements are a single good text under the VR of the dictionary: taken as they are
-        if type(raw_key) is str and (plain := _plain(raw_key)) and type(raw) is dict and len(raw) == 2:
-            value = raw.get("Value")
-            if (
-                raw.get("vr") == plain[0]
-                and type(value) is list
-                and len(value) == 1
-                and type(value[0]) is str
-                and plain[1](value[0])
-                and raw_key not in attributes
-            ):
-                attributes[raw_key] = raw
-                continue
+        if is_plain_element(raw_key, raw) and raw_key not in attributes:
+            attributes[raw_key] = raw
+            continue
         if not isinstance(raw_key, str) or _TAG.fullmatch(raw_key) is None:
             found.add(prefix.rstrip("."), "has a key that is not eight hexadecimal digits")
             continue
@@ -150,7 +127,7 @@ def _read_items(item: dict[Any, Any], prefix: str, depth: int, found: FaultList)
         path = prefix + path_of(key)
         if key in attributes:
             found.add(path, "is given twice")
-        elif key[:4] in _FOREIGN_GROUPS or (key[:4] == "0000" and depth):
+        elif key[:4] in FOREIGN_GROUPS or (key[:4] == "0000" and depth):
             found.add(path, "is no attribute of a workitem")
         elif not isinstance(raw, dict):
             found.add(path, "needs an object with vr and Value")
@@ -216,15 +193,16 @@ def _read_sequence(value: list[Any], path: str, depth: int, found: FaultList) ->
     if found.items > MAX_ITEMS:
         found.add(path, f"brings the items to more than {MAX_ITEMS} in all")
         return {"vr": "SQ"}
+    if are_plain_items(value):
+        return {"vr": "SQ", "Value": [dict(item) for item in value]}
     read = []
     for index, item in enumerate(value):
         if found.is_over:
             break
-        where = f"{path}[{index}]"
         if not isinstance(item, dict):
-            found.add(where, "needs an object as item")
-            continue
-        read.append(_read_items(item, where + ".", depth + 1, found))
+            found.add(f"{path}[{index}]", "needs an object as item")
+        else:
+            read.append(_read_items(item, f"{path}[{index}].", depth + 1, found))
     return {"vr": "SQ", "Value": read} if read else {"vr": "SQ"}
 
 

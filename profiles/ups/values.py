@@ -223,18 +223,3 @@ def fits(vr: str, value: Any) -> bool:
 def is_ae_title(text: str) -> bool:
     """Whether `text` names an application entity as it stands: spaces around it do no harm, NUL does."""
     return _AE.fullmatch(text) is not None and not text.isspace()
-
-
-def _longest(vr: str) -> str:
-    return f"{{1,{_MAX_CHARACTERS[vr]}}}" if vr in _MAX_CHARACTERS else "+"
-
-
-PLAIN: Mapping[str, re.Pattern[str]] = {
-    **{vr: re.compile(r"(?= *[^ ])[^\x00-\x1f\x7f\\]" + _longest(vr)) for vr in _ONE_LINE},
-    **{vr: re.compile(r"(?= *[^ ])[^\x00-\x1f\x7f]" + _longest(vr)) for vr in ("ST", "LT", "UT")},
-    "UI": re.compile(r"(?=.{1,64}$)(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+", re.DOTALL),
-    "CS": re.compile(r"[A-Z0-9_](?:[A-Z0-9_ ]{0,14}[A-Z0-9_])?"),
-    "AE": re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?"),
-    "UR": _UR,
-}
-"""VR to the texts that :func:`checked` keeps unchanged, for a look at the ordinary case first."""

@@ -70,8 +70,7 @@ class Statement:
     def change(self, connection: Connection, values: Mapping[str, Any]) -> None:
         """Run a change."""
         compiled = self._for(connection)
-        with _cursor(connection, compiled.sql) as cursor:
-            cursor.execute(compiled.sql, compiled.given(values))
+        change(connection, compiled.sql, compiled.given(values))
 
     def order(self, connection: Connection) -> tuple[str, ...]:
         """Names of its values in the order of their places; empty where they are passed by name."""
@@ -117,6 +116,12 @@ def fetch(connection: Connection, sql: str, values: Any) -> list[tuple[Any, ...]
         return found
 
 
+def change(connection: Connection, sql: str, values: Any) -> None:
+    """Run a change in the driver's own words."""
+    with _cursor(connection, sql) as cursor:
+        cursor.execute(sql, values)
+
+
 def _sqlite_texts(connection: Connection, cursor: Any, sql: str, values: Any) -> list[tuple[bytes, ...]]:
     """The connection is this thread's alone as long as its transaction lasts, and so is its setting."""
     driver: Any = connection.connection.dbapi_connection
@@ -130,15 +135,37 @@ def _sqlite_texts(connection: Connection, cursor: Any, sql: str, values: Any) ->
 
 
 @contextmanager
+def pipelined(connection: Connection) -> Iterator[None]:
+    """Have PostgreSQL work on changes while the next ones are made; errors come at the end at the latest.
+
+    A SELECT within waits for all before it. Only statements of this module may be run.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    with _known_errors(connection, "pipeline"), driver.pipeline():
+        yield
+
+
+@contextmanager
 def _cursor(connection: Connection, sql: str) -> Iterator[Any]:
-    """A cursor of the driver within the connection's transaction; its errors become SQLAlchemy's."""
+    """A cursor of the driver within the connection's transaction."""
+    cursor = connection.connection.cursor()
+    with _known_errors(connection, sql):
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+
+@contextmanager
+def _known_errors(connection: Connection, sql: str) -> Iterator[None]:
+    """Errors of the driver as SQLAlchemy's."""
     dialect = connection.dialect
     errors: Any = dialect.dbapi
-    cursor = connection.connection.cursor()
     try:
-        yield cursor
+        yield
     except errors.Error as error:
-        broken = dialect.is_disconnect(error, None, cursor)
+        broken = dialect.is_disconnect(error, None, None)
         raise DBAPIError.instance(sql, None, error, errors.Error, True, broken, dialect) from error
-    finally:
-        cursor.close()

@@ -18,8 +18,10 @@ from profiles.ups.matching import matches
 from profiles.ups.returning import always_returned, search_result
 from task_manager.ports import MOST_COUNTED, SearchPage, WorkitemQuery
 from task_manager.store.compiled import Statement
+from task_manager.store.contents import Contents
 from task_manager.store.records import WITH_CONTENT
 from task_manager.store.tables import METADATA
+from task_manager.store.whole_texts import WholeTexts
 from task_manager.workitem.columns import SEVERAL, narrowing
 from task_manager.workitem.parts import whole_text
 
@@ -30,11 +32,11 @@ _SPARSE = frozenset({"station_name", "station_class", "organization"})
 """Columns whose index holds only rows with a value: a statement has to say that it wants one."""
 
 
-def search_page(connection: Connection, query: WorkitemQuery) -> SearchPage:
-    """One page of the workitems that match."""
+def search_page(connection: Connection, query: WorkitemQuery, known: Contents) -> SearchPage:
+    """One page of the workitems that match; contents that are `known` are not read again."""
     narrowed = narrowing(query.matching)
     if narrowed.exact and not _some_have_several(connection, narrowed.equal):
-        return _decided_page(connection, query, narrowed.equal)
+        return _decided_page(connection, query, narrowed.equal, known)
     return _examined_page(connection, query, narrowed.equal, exact=narrowed.exact)
 
 
@@ -60,19 +62,14 @@ def _any_statement(columns: tuple[str, ...]) -> Statement:
 
 
 @lru_cache(maxsize=512)
-def _page_statement(columns: tuple[str, ...], whole: bool) -> Statement:
+def _page_texts(columns: tuple[str, ...], whole: bool) -> WholeTexts:
     """A page of the workitems that have one value in each of `columns`; made once for each kind of search."""
-    name = "attributes" if whole else "summary"
-    return Statement(
-        lambda dialect: (
-            _in_order(
-                select(_CONTENT.c[name], _WORKITEM.c[name]).select_from(WITH_CONTENT).where(*_equal(columns)),
-                dialect,
-            )
-            .limit(bindparam("most"))
-            .offset(bindparam("skipped"))
-        )
-    )
+
+    def narrowed(dialect: str, selected: Any) -> Any:
+        found = _in_order(selected.where(*_equal(columns)), dialect)
+        return found.limit(bindparam("most")).offset(bindparam("skipped"))
+
+    return WholeTexts(narrowed, whole=whole)
 
 
 @lru_cache(maxsize=512)
@@ -83,14 +80,14 @@ def _count_statement(columns: tuple[str, ...]) -> Statement:
 
 
 def _decided_page(
-    connection: Connection, query: WorkitemQuery, equal: Mapping[str, Sequence[str | int]]
+    connection: Connection, query: WorkitemQuery, equal: Mapping[str, Sequence[str | int]], known: Contents
 ) -> SearchPage:
     columns = tuple(equal)
     wanted = {f"of_{name}": values[0] for name, values in equal.items()}
-    rows = _page_statement(columns, _needs_attributes(query)).texts(
-        connection, {**wanted, "most": query.limit, "skipped": query.offset}
+    rows = _page_texts(columns, _needs_attributes(query)).read(
+        connection, {**wanted, "most": query.limit, "skipped": query.offset}, known
     )
-    results = tuple(_result(whole_text(lasting, moving), query) for lasting, moving in rows)
+    results = tuple(_result(text, query) for _, text in rows)
     remaining = 0
     if len(results) == query.limit:
         to = query.offset + query.limit + MOST_COUNTED

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -52,6 +53,20 @@ _GLOBALS = Statement(
 )
 
 
+_LOCK_SHARED = Statement(
+    lambda _: select(func.pg_advisory_xact_lock_shared(literal_column(str(_ENROLMENT_LOCK))))
+)
+
+
+class _Global(NamedTuple):
+    """A row of the global subscriptions."""
+
+    receiving_ae: str
+    filtered: bool
+    deletion_lock: bool
+    matching: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalSubscription:
     """What an AE has on the whole worklist: `matching` is None unless it is filtered."""
@@ -73,8 +88,8 @@ def enroll(connection: Connection, created: Sequence[tuple[str, DicomJson]]) -> 
     Their initial event is the report of the creation, which the same transaction writes.
     """
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_ENROLMENT_LOCK})")
-    found = _GLOBALS.run(connection, {}).all()
+        _LOCK_SHARED.change(connection, {})
+    found = [_Global._make(row) for row in _GLOBALS.rows(connection, {})]
     if not found:
         return
     rows: dict[tuple[str, str], dict[str, object]] = {}

@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, select
 
 from task_manager.store.compiled import Statement
-from task_manager.store.contents import Contents, NewParts, add_contents, drop_contents, lasting_parts
+from task_manager.store.contents import Content, Contents, add_contents, contents_by_number, drop_contents
 from task_manager.store.records import (
     INSERTED,
     KEPT,
@@ -35,12 +35,12 @@ from task_manager.store.records import (
 )
 from task_manager.store.rowwise import inserting, updating
 from task_manager.store.tables import METADATA
+from task_manager.store.whole_texts import WholeTexts
 from task_manager.workitem.columns import same_columns
 from task_manager.workitem.model import Workitem
-from task_manager.workitem.parts import lasts, whole_text
+from task_manager.workitem.parts import lasts
 
 _WORKITEM = METADATA.tables["workitem"]
-_CONTENT = METADATA.tables["workitem_content"]
 _NUMBER = KEPT.index(_WORKITEM.c.content_number)
 _PURGED = METADATA.tables["purged_workitem"]
 
@@ -69,21 +69,16 @@ _OF_STUDY = Statement(
         .order_by(_WORKITEM.c.created_at, _WORKITEM.c.uid)
     )
 )
-_PARTS = (_CONTENT.c.attributes, _WORKITEM.c.attributes)
-_TEXT = Statement(
-    lambda _: select(*_PARTS).select_from(WITH_CONTENT).where(_WORKITEM.c.uid == bindparam("uid"))
-)
-_TEXTS = Statement(
-    lambda dialect: select(_WORKITEM.c.uid, *_PARTS).select_from(WITH_CONTENT).where(_among(dialect))
-)
+_TEXT = WholeTexts(lambda _, select_: select_.where(_WORKITEM.c.uid == bindparam("uid")))
+_TEXTS = WholeTexts(lambda dialect, select_: select_.where(_among(dialect)))
 _PURGED_ONE = Statement(lambda _: select(_PURGED.c.uid).where(_PURGED.c.uid == bindparam("uid")))
 
 
-def add_records(connection: Connection, records: Sequence[Record]) -> NewParts:
-    """Insert new workitems; their lasting parts by number, to be known once it is committed."""
+def add_records(connection: Connection, records: Sequence[Record], known: Contents) -> dict[int, Content]:
+    """Insert new workitems; what lasts of them by number, to be known once it is committed."""
     if not records:
         return {}
-    parts = add_contents(connection, [record.workitem.attributes for record in records])
+    contents = add_contents(connection, [record.workitem.attributes for record in records], known)
     rows = [
         {
             **step_columns(record),
@@ -91,13 +86,13 @@ def add_records(connection: Connection, records: Sequence[Record]) -> NewParts:
             **searched_columns(record.workitem.attributes),
             "content_number": number,
         }
-        for number, record in zip(parts, records, strict=True)
+        for number, record in zip(contents, records, strict=True)
     ]
     _ADD.run(connection, rows)
-    return parts
+    return contents
 
 
-def save_records(connection: Connection, records: Sequence[tuple[Record, Record]]) -> bool:
+def save_records(connection: Connection, records: Sequence[tuple[Record, Record]], known: Contents) -> bool:
     """Write workitems, each as it was read and as it is now; whether more than steps of performers changed.
 
     The caller has locked their rows.
@@ -113,7 +108,7 @@ def save_records(connection: Connection, records: Sequence[tuple[Record, Record]
             progresses.append(progress_columns(record.workitem))
         else:
             steps.append(step_columns(record))
-    numbers = add_contents(connection, [record.workitem.attributes for record in renewed])
+    numbers = add_contents(connection, [record.workitem.attributes for record in renewed], known)
     rescheduled += zip(renewed, numbers, strict=True)
     _SAVE_PROGRESS.run(connection, progresses)
     _SAVE_STEP.run(connection, steps)
@@ -135,17 +130,17 @@ def record_by_uid(connection: Connection, uid: str) -> Record | None:
 
 def locked_records(
     connection: Connection, uids: Iterable[str], known: Contents
-) -> tuple[dict[str, Record], NewParts]:
+) -> tuple[dict[str, Record], dict[int, Content]]:
     """The workitems among `uids` that exist, their rows locked in one order by all who lock several.
 
-    Also the lasting parts that were read because they were not `known`, to be known once it is committed.
+    Also the contents that were read because they were not `known`, to be known once it is committed.
     They are read after the rows are locked: on PostgreSQL a statement that waited for a lock sees the row as
     it is then, and rows of other tables as they were before.
     """
     wanted = _several(connection, sorted(set(uids)))
     rows = _LOCKED.rows(connection, {"uids": wanted})
-    parts, learned = lasting_parts(connection, (row[_NUMBER] for row in rows), known)
-    return {row[0]: record_of(row, parts[row[_NUMBER]]) for row in rows}, learned
+    contents, learned = contents_by_number(connection, (row[_NUMBER] for row in rows), known)
+    return {row[0]: record_of(row, contents[row[_NUMBER]].part) for row in rows}, learned
 
 
 def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
@@ -154,14 +149,13 @@ def workitem_by_uid(connection: Connection, uid: str) -> Workitem | None:
     return None if record is None else record.workitem
 
 
-def texts(connection: Connection, uids: Sequence[str]) -> list[bytes | None]:
-    """The attributes of workitems as DICOM JSON text, None for those that are unknown."""
+def texts(connection: Connection, uids: Sequence[str], known: Contents | None = None) -> list[bytes | None]:
+    """The attributes of workitems as DICOM JSON text, None for those that are not there; see `WholeTexts`."""
     if len(uids) < 2:
-        found_each = (_TEXT.texts(connection, {"uid": uid}) for uid in uids)
-        return [whole_text(*rows[0]) if rows else None for rows in found_each]
-    rows = _TEXTS.texts(connection, {"uids": _several(connection, uids)})
-    found = {uid.decode(): whole_text(lasting, moving) for uid, lasting, moving in rows}
-    return [found.get(uid) for uid in uids]
+        rows = [_TEXT.read(connection, {"uid": uid}, known) for uid in uids]
+        return [row[0][1] if row else None for row in rows]
+    found = dict(_TEXTS.read(connection, {"uids": _several(connection, uids)}, known))
+    return [found.get(uid.encode()) for uid in uids]
 
 
 def _several(connection: Connection, uids: Sequence[str]) -> Any:

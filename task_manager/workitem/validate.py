@@ -9,15 +9,15 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from typing import NamedTuple
 
 from profiles.dicom_json import DicomJson, first, tag_key, values
 from profiles.uids import is_uid
 from profiles.ups.attributes import ENUMERATED_VALUES, TOP_ROWS, by_tag
-from profiles.ups.conditions import is_forbidden, is_required
+from profiles.ups.conditions import Test, condition_test, is_forbidden
 from profiles.ups.dataset import FaultList, entry, path_of, read_dataset
 from profiles.ups.states import UPS_SOP_CLASS_UIDS, WELL_KNOWN_UIDS, ProcedureStepState
 from profiles.ups.table import Condition, Row
@@ -45,6 +45,7 @@ CORRECTABLE = frozenset(
 """Tags of what tells the patient and the request; only the manager corrects them."""
 _OUTPUTS = tag_key("OutputInformationSequence")
 _PERFORMERS = tag_key("ActualHumanPerformersSequence")
+_PROGRESS = tag_key("ProcedureStepProgressInformationSequence")
 
 
 class Service(StrEnum):
@@ -113,7 +114,7 @@ def checked_create(uid: str, raw: DicomJson) -> tuple[DicomJson, bool] | Refused
     if first(attributes, "ProcedureStepState") not in (None, ProcedureStepState.SCHEDULED.value):
         findings.add(RefusalCode.NOT_SCHEDULED, "ProcedureStepState", "must be SCHEDULED at create")
     _check_commands(attributes, findings)
-    _check_item(attributes, TOP_ROWS, Service.CREATE, {}, "", findings)
+    _check_item(attributes, _top(Service.CREATE), {}, "", findings)
     for tag in (_TRANSACTION_UID, _SOP_CLASS_UID):
         attributes.pop(tag, None)
     return findings.refusal() or (attributes, findings.filled)
@@ -125,7 +126,7 @@ def checked_update(raw: DicomJson) -> DicomJson | Refused:
     changes = _read(raw, findings)
     changes.pop(_TRANSACTION_UID, None)
     _check_commands(changes, findings)
-    _check_item(changes, TOP_ROWS, Service.UPDATE, {}, "", findings)
+    _check_item(changes, _top(Service.UPDATE), {}, "", findings)
     return findings.refusal() or changes
 
 
@@ -135,18 +136,10 @@ def checked_correction(raw: DicomJson) -> DicomJson | Refused:
     changes = _read(raw, findings)
     for tag in changes.keys() - CORRECTABLE:
         findings.add(INVALID, path_of(tag), "tells neither the patient nor the request")
-    for check in (check for checks in _correction_checks() for check in checks):
-        if check.tag in changes:
-            _check_presence(check, changes[check.tag], changes, Service.CREATE, {}, "", findings)
+    top = _top(Service.CREATE)
+    for tag in (tag for tag in changes if tag in CORRECTABLE):
+        _check_presence(top.checks[tag], changes, top, {}, "", findings)
     return findings.refusal() or changes
-
-
-def _correction_checks() -> tuple[tuple[_Check, ...], tuple[_Check, ...]]:
-    always, others = _checks(TOP_ROWS, Service.CREATE)
-    return (
-        tuple(check for check in always if check.tag in CORRECTABLE),
-        tuple(check for tag, check in others.items() if tag in CORRECTABLE),
-    )
 
 
 def checked_details(raw: DicomJson, keywords: tuple[str, ...]) -> tuple[DicomJson, bool] | Refused:
@@ -154,15 +147,12 @@ def checked_details(raw: DicomJson, keywords: tuple[str, ...]) -> tuple[DicomJso
     allowed = {tag_key(keyword) for keyword in keywords}
     findings = Findings()
     read = _read({k: v for k, v in raw.items() if str(k).upper() in allowed}, findings)
-    for row in _progress_rows():
-        if tag_key(row.keyword) in read:
-            _check_items_of(row, read, Service.UPDATE, "", findings)
+    progress = _top(Service.UPDATE).checks[_PROGRESS].items
+    for tag, check in progress.checks.items() if progress else ():
+        if tag in read:
+            _check_values(check, read, "", findings)
     details = {tag: element for tag, element in read.items() if _has_value(element)}
     return findings.refusal() or (details, len(raw) > len(read))
-
-
-def _progress_rows() -> tuple[Row, ...]:
-    return by_tag(TOP_ROWS)[tag_key("ProcedureStepProgressInformationSequence")].items
 
 
 def _check_commands(attributes: DicomJson, findings: Findings) -> None:
@@ -176,7 +166,8 @@ class _Check:
     """One row of the table as one service asks it.
 
     `plain` tells that a value cannot be wrong here; `needed`, that it is always needed; `condition`, when it
-    is; `filled`, that the manager adds it empty.
+    is; `filled`, that the manager adds it empty; `allowed`, its enumerated values; `items`, how the items of
+    a sequence are checked.
     """
 
     tag: str
@@ -184,123 +175,156 @@ class _Check:
     requirement: str
     plain: bool
     needed: bool
-    condition: Condition | None
+    condition: Test | None
     filled: bool
-
-    @property
-    def wanting(self) -> bool:
-        """Whether its absence may matter."""
-        return self.needed or self.condition is not None or self.filled
+    allowed: frozenset[str] | None
+    items: _Part | None
 
     def is_needed(self, item: DicomJson, container: DicomJson) -> bool:
         """Whether it is needed in `item`, which is an item of `container`."""
-        return self.needed or (self.condition is not None and is_required(self.condition, item, container))
+        return self.needed or (self.condition is not None and self.condition(item, container))
 
 
-_CHECKS: dict[tuple[int, Service], tuple[tuple[Row, ...], tuple[_Check, ...], Mapping[str, _Check]]] = {}
+class _Plan(NamedTuple):
+    """What to look at in an item that has certain tags.
+
+    `plain` may have any value, `conditions` may make what is absent needed, `more` has to be looked at
+    further. Of these are the `absent` that may be needed, the `filled` that are added empty.
+    """
+
+    plain: tuple[str, ...]
+    conditions: tuple[Test, ...]
+    more: bool
+    present: tuple[_Check, ...]
+    absent: tuple[_Check, ...]
+    filled: tuple[str, ...]
 
 
-def _checks(rows: tuple[Row, ...], service: Service) -> tuple[tuple[_Check, ...], Mapping[str, _Check]]:
-    """The checks to be made always, and those only of what is there; made once for each part of the table."""
-    known = _CHECKS.get((id(rows), service))
-    if known is None:
-        made = [_check_of(tag, row, service) for tag, row in by_tag(rows).items()]
-        always = tuple(check for check in made if check.wanting)
-        others = {check.tag: check for check in made if not check.wanting}
-        known = _CHECKS[id(rows), service] = (rows, always, others)
-    return known[1], known[2]
+class _Part:
+    """Rows that belong together, as one service asks them: of the workitem, or of a sequence's items."""
+
+    def __init__(self, rows: tuple[Row, ...], service: Service) -> None:
+        self.creating = service is Service.CREATE
+        self.service = service
+        self.checks = {tag: _check_of(tag, row, service) for tag, row in by_tag(rows).items()}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+
+    def plan(self, item: DicomJson) -> _Plan:
+        """The plan for items with the tags of this one; kept while there is room, as most items are alike."""
+        tags = tuple(item)
+        known = self._plans.get(tags)
+        if known is None:
+            present = [self.checks[tag] for tag in tags if tag in self.checks]
+            wanting = [check for tag, check in self.checks.items() if tag not in item]
+            absent = tuple(check for check in wanting if check.needed or check.condition is not None)
+            filled = tuple(check.tag for check in wanting if check.filled and check.tag != _TRANSACTION_UID)
+            known = _Plan(
+                plain=tuple(check.tag for check in present if check.plain),
+                conditions=tuple(check.condition for check in absent if check.condition is not None),
+                more=bool(filled)
+                or any(check.needed for check in absent)
+                or not all(check.plain for check in present),
+                present=tuple(present),
+                absent=absent,
+                filled=filled,
+            )
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[tags] = known
+        return known
+
+
+_MOST_PLANS = 256
+"""Of a part: peers have their habits, and who tries all combinations must not fill the memory."""
 
 
 def _check_of(tag: str, row: Row, service: Service) -> _Check:
     creating = service is Service.CREATE
-    requirement = row.create if creating else row.update
-    conditional = row.when is not None and row.when is not Condition.VERSION_NEEDS_SCHEME
+    asked = row.create if creating else row.update
+    conditional = asked.startswith("1C") and row.when is not Condition.VERSION_NEEDS_SCHEME
     return _Check(
         tag=tag,
         row=row,
-        requirement=requirement,
-        plain=requirement != "NA"
+        requirement=asked,
+        plain=asked != "NA"
         and not row.items
         and row.max_items is None
         and tag not in ENUMERATED_VALUES
         and row.when is not Condition.VERSION_NEEDS_SCHEME
         and not (creating and row.empty_at_create),
-        needed=requirement.startswith("1/"),
-        condition=row.when if requirement.startswith("1C") and conditional else None,
-        filled=creating and requirement.startswith("2/"),
+        needed=asked.startswith("1/"),
+        condition=condition_test(row.when) if conditional and row.when is not None else None,
+        filled=creating and asked.startswith("2/"),
+        allowed=ENUMERATED_VALUES.get(tag),
+        items=_Part(row.items, service) if row.items else None,
     )
 
 
-def _check_item(
-    item: DicomJson,
-    rows: tuple[Row, ...],
-    service: Service,
-    container: DicomJson,
-    prefix: str,
-    findings: Findings,
-) -> None:
-    """Check one item against `rows`; empty type 2 attributes missing at create are added to it."""
-    always, others = _checks(rows, service)
-    missing: list[str] = []
-    for check in always:
-        element = item.get(check.tag)
-        if element is None:
-            if check.is_needed(item, container):
-                condition = f" {check.row.when.value}" if check.row.when is not None else ""
-                path = prefix + check.row.keyword
-                findings.add(RefusalCode.MISSING_ATTRIBUTE, path, f"is needed{condition}")
-            elif check.filled and check.tag != _TRANSACTION_UID:
-                missing.append(check.tag)
-        elif not (check.plain and element.get("Value")):
-            _check_presence(check, element, item, service, container, prefix, findings)
-    for tag, element in item.items():
-        found = others.get(tag)
-        if found is not None and not (found.plain and element.get("Value")):
-            _check_presence(found, element, item, service, container, prefix, findings)
-    if missing:
+@cache
+def _top(service: Service) -> _Part:
+    return _Part(TOP_ROWS, service)
+
+
+def _is_fine(item: DicomJson, part: _Part, container: DicomJson) -> bool:
+    """Whether nothing more has to be looked at in an item: all that is there is plain, and that is enough."""
+    plan = part.plan(item)
+    if plan.more:
+        return False
+    for tag in plan.plain:  # loops, as this is done for each of many items
+        if not item[tag].get("Value"):
+            return False
+    return not plan.conditions or not any(is_met(item, container) for is_met in plan.conditions)
+
+
+def _check_item(item: DicomJson, part: _Part, container: DicomJson, prefix: str, findings: Findings) -> None:
+    """Check one item; empty type 2 attributes missing at create are added to it."""
+    plan = part.plan(item)
+    for check in plan.absent:
+        if check.is_needed(item, container):
+            condition = f" {check.row.when.value}" if check.row.when is not None else ""
+            findings.add(RefusalCode.MISSING_ATTRIBUTE, prefix + check.row.keyword, f"is needed{condition}")
+    for check in plan.present:
+        if not (check.plain and item[check.tag].get("Value")):
+            _check_presence(check, item, part, container, prefix, findings)
+    if plan.filled:
         findings.filled = True
-        in_order = dict(sorted({**item, **{tag: {"vr": entry(tag).vrs[0]} for tag in missing}}.items()))
+        in_order = dict(sorted({**item, **{tag: {"vr": entry(tag).vrs[0]} for tag in plan.filled}}.items()))
         item.clear()
         item.update(in_order)
 
 
 def _check_presence(
-    check: _Check,
-    element: DicomJson,
-    item: DicomJson,
-    service: Service,
-    container: DicomJson,
-    prefix: str,
-    findings: Findings,
+    check: _Check, item: DicomJson, part: _Part, container: DicomJson, prefix: str, findings: Findings
 ) -> None:
-    row, creating = check.row, service is Service.CREATE
+    row = check.row
     if check.requirement == "NA":
-        findings.add(INVALID, prefix + row.keyword, f"is not allowed in {service.value}")
-    elif not _has_value(element):
-        keeps_a_value = not creating and check.requirement == "3/1" and not prefix
+        findings.add(INVALID, prefix + row.keyword, f"is not allowed in {part.service.value}")
+    elif not _has_value(item[check.tag]):
+        keeps_a_value = not part.creating and check.requirement == "3/1" and not prefix
         if keeps_a_value or check.is_needed(item, container):
             findings.add(RefusalCode.MISSING_VALUE, prefix + row.keyword, "needs a value")
-    elif creating and row.empty_at_create:
+    elif part.creating and row.empty_at_create:
         findings.add(INVALID, prefix + row.keyword, "must be empty at create")
     elif row.when is not None and is_forbidden(row.when, item):
         findings.add(INVALID, prefix + row.keyword, f"is allowed {row.when.value}")
     else:
-        _check_items_of(row, item, service, prefix, findings)
+        _check_values(check, item, prefix, findings)
 
 
-def _check_items_of(row: Row, item: DicomJson, service: Service, prefix: str, findings: Findings) -> None:
-    found = values(item, row.keyword)
-    if row.max_items is not None and len(found) > row.max_items:
-        message = f"may have {row.max_items}, has {len(found)}"
-        findings.add(INVALID, prefix + row.keyword, message)
-    allowed = ENUMERATED_VALUES.get(tag_key(row.keyword))
-    if allowed is not None and any(value not in allowed for value in found):
-        findings.add(INVALID, prefix + row.keyword, f"must be one of {', '.join(sorted(allowed))}")
-    if row.items:
-        for index, nested in enumerate(found):
-            if findings.listed.is_over:
-                return
-            _check_item(nested, row.items, service, item, f"{prefix}{row.keyword}[{index}].", findings)
+def _check_values(check: _Check, item: DicomJson, prefix: str, findings: Findings) -> None:
+    keyword, most = check.row.keyword, check.row.max_items
+    found = item[check.tag].get("Value") or []
+    if most is not None and len(found) > most:
+        findings.add(INVALID, prefix + keyword, f"may have {most}, has {len(found)}")
+    if check.allowed is not None and any(value not in check.allowed for value in found):
+        findings.add(INVALID, prefix + keyword, f"must be one of {', '.join(sorted(check.allowed))}")
+    if check.items is None:
+        return
+    for index, nested in enumerate(found):
+        if findings.listed.is_over:
+            return
+        if not _is_fine(nested, check.items, item):
+            _check_item(nested, check.items, item, f"{prefix}{keyword}[{index}].", findings)
 
 
 def final_state_faults(attributes: DicomJson, state: ProcedureStepState) -> Refused | None:

@@ -14,7 +14,7 @@ from conformance.peers.process import wait_until
 from profiles.dicom_json import DicomJson, element, text
 from profiles.ups.states import ProcedureStepState
 from task_manager.outcome import Accepted
-from task_manager.store.contents import Contents, add_contents, drop_contents, lasting_parts
+from task_manager.store.contents import Content, Contents, add_contents, contents_by_number, drop_contents
 from task_manager.workitem.commands import ChangeState, Rearrange, Update
 from tests.contract.workitems import minimal
 from tests.service import PERFORMER, TestBed, make_service
@@ -27,29 +27,36 @@ def _patient(name: str) -> DicomJson:
     return element("PatientID", name)
 
 
+def _content(length: int) -> Content:
+    return Content(b" " * length, b"{}")
+
+
 def test_a_part_is_written_read_and_then_known(bed: TestBed) -> None:
     known = Contents()
     with bed.database.write() as connection:
-        written = add_contents(connection, [_patient("P1"), _patient("P2")])
+        written = add_contents(connection, [_patient("P1"), _patient("P2")], known)
     numbers = list(written)
     with bed.database.read() as connection:
-        found, learned = lasting_parts(connection, numbers, known)
-        assert [text(found[number], "PatientID") for number in numbers] == ["P1", "P2"]
-        assert learned == written
+        found, learned = contents_by_number(connection, numbers, known)
+        assert [text(found[number].part, "PatientID") for number in numbers] == ["P1", "P2"]
+        assert [content.attributes for content in learned.values()] == [
+            content.attributes for content in written.values()
+        ]
         known.add(learned)
     with bed.database.write() as connection:
         drop_contents(connection, numbers)
     with bed.database.read() as connection:
-        again, learned = lasting_parts(connection, numbers, known)
+        again, learned = contents_by_number(connection, numbers, known)
     assert (again, learned) == (found, {})
 
 
 def test_a_number_never_names_anything_else(bed: TestBed) -> None:
+    known = Contents()
     numbers: list[int] = []
     for name in ("P1", "P2", "P3"):
         with bed.database.write() as connection:
             drop_contents(connection, numbers[-1:])
-            numbers += add_contents(connection, [_patient(name)])
+            numbers += add_contents(connection, [_patient(name)], known)
     assert len(set(numbers)) == 3
     with bed.database.read() as connection:
         left = connection.execute(sql("SELECT number FROM workitem_content")).scalars().all()
@@ -59,11 +66,11 @@ def test_a_number_never_names_anything_else(bed: TestBed) -> None:
 def test_the_oldest_make_room() -> None:
     known = Contents(most_bytes=100)
     for number in range(5):
-        known.add({number: (_patient(f"P{number}"), 40)})
+        known.add({number: _content(40)})
     assert [number for number in range(5) if known.get(number) is not None] == [3, 4]
-    known.add({4: (_patient("P4"), 40)})
+    known.add({4: _content(40)})
     assert known.get(3) is not None
-    known.add({9: (_patient("P9"), 101)})
+    known.add({9: _content(101)})
     assert known.get(9) is None
 
 

@@ -17,6 +17,7 @@ from profiles.dicom_json import DicomJson, element, merged, tag_key
 from profiles.ups.matching import key_faults
 from task_manager.outcome import Accepted
 from task_manager.ports import SearchPage, WorkitemQuery
+from task_manager.store.contents import Contents
 from task_manager.store.searching import search_page
 from task_manager.workitem.commands import ChangeState, Create
 from task_manager.workitem.memory import MemoryWorklist
@@ -226,7 +227,7 @@ def test_a_common_search_goes_by_an_index(bed: TestBed, matching: DicomJson, ind
     with bed.database.read() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.set_trace_callback(asked.append)
-        search_page(connection, query)
+        search_page(connection, query, Contents())
         driver.set_trace_callback(None)
         statements = [one for one in asked if one.startswith("SELECT")]
         plans = [

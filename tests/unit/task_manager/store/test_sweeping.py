@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from task_manager.store import attention, leases
+from task_manager.store import attention, leases, orders
 from task_manager.store.database import Database
+from tests.unit.task_manager.steps import ORDER
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -39,6 +42,24 @@ def database(tmp_path: Path) -> Iterator[Database]:
     ],
 )
 def test_index_is_used(database: Database, ask: Callable[[Connection], Any], index: str) -> None:
+    told = _plan(database, ask)
+    assert f"INDEX {index}" in told
+    assert "TEMP B-TREE" not in told
+
+
+def test_each_way_to_the_work_of_an_order_goes_by_an_index(database: Database) -> None:
+    order = replace(ORDER, study_instance_uid="1.2.3")
+    told = _plan(database, lambda connection: orders.unfinished_work(connection, "K1", order))
+    used = set(re.findall(r"SEARCH workitem USING INDEX (\w+)", told))
+    assert used in (
+        {"workitem_order", "workitem_study", by_either}
+        for by_either in ("workitem_accession", "workitem_patient")
+    )
+    assert "SCAN workitem" not in told
+
+
+def _plan(database: Database, ask: Callable[[Connection], Any]) -> str:
+    """How SQLite goes about the last statement of `ask`."""
     asked: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
@@ -49,6 +70,4 @@ def test_index_is_used(database: Database, ask: Callable[[Connection], Any], ind
         ask(connection)
         statement, parameters = asked[-1]
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-    told = " ".join(str(row[3]) for row in plan)
-    assert f"INDEX {index}" in told
-    assert "TEMP B-TREE" not in told
+    return " ".join(str(row[3]) for row in plan)

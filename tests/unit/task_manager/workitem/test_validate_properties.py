@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from profiles.dicom_json import DicomJson, element, merged, tag_key, values
 from profiles.ups.attributes import ENUMERATED_VALUES, TOP_ROWS
-from profiles.ups.conditions import is_forbidden, is_required
+from profiles.ups.conditions import condition_test, is_forbidden
 from profiles.ups.dataset import entry, read_dataset
 from profiles.ups.table import Row
-from profiles.ups.values import PLAIN, InvalidValueError, checked
 from task_manager.outcome import Refused
 from task_manager.workitem.validate import checked_create, checked_update
 from tests.contract.workitems import code, instances, minimal, performed, progress, request
@@ -74,24 +73,6 @@ def _changed(draw: st.DrawFn) -> DicomJson:
     return whole
 
 
-@given(vr=st.sampled_from(sorted(PLAIN)), text=_TEXTS)
-@_EXAMPLES
-def test_plain_text_is_kept_unchanged_by_its_check(vr: str, text: str) -> None:
-    if PLAIN[vr].fullmatch(text):
-        assert checked(vr, text) == text
-
-
-@given(st.data())
-@_EXAMPLES
-def test_text_made_to_be_plain_passes_its_check(data: st.DataObject) -> None:
-    vr = data.draw(st.sampled_from(sorted(PLAIN)))
-    text = data.draw(st.from_regex(PLAIN[vr], fullmatch=True))
-    try:
-        assert checked(vr, text) == text
-    except InvalidValueError as error:
-        raise AssertionError(f"{vr}: {text!r}") from error
-
-
 @given(_changed())
 @_EXAMPLES
 def test_an_element_is_read_alike_with_its_vr_and_without(payload: DicomJson) -> None:
@@ -124,7 +105,7 @@ def _faults(
         tag, path = tag_key(row.keyword), prefix + row.keyword
         requirement = row.create if creating else row.update
         needed = requirement.startswith("1/") or bool(
-            requirement.startswith("1C") and row.when and is_required(row.when, item, container)
+            requirement.startswith("1C") and row.when and condition_test(row.when)(item, container)
         )
         found: list[Any] = values(item, row.keyword)
         if tag not in item:
