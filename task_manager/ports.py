@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from profiles.dicom_json import DicomJson
 from profiles.order import MessageKey, Order
@@ -268,7 +268,8 @@ class Shipment:
     """Result objects for one destination, in the order to be sent (root SR last).
 
     `patient` is who they are of by now, where that was told after the images were made; None leaves it to the
-    objects, whose bytes never change.
+    objects, whose bytes never change. `supersedes` are the workitems whose results these take the place of,
+    since late images came; `is_superseded` tells that others take the place of these.
     """
 
     destination: str
@@ -278,6 +279,8 @@ class Shipment:
     paths: tuple[Path, ...]
     order: Order | None
     patient: PatientIdentity | None = None
+    supersedes: tuple[str, ...] = ()
+    is_superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +323,14 @@ class Deliverer(Protocol):
         FinalDeliveryError
             If it will not work unchanged: the job becomes a dead letter for a person.
         """
+
+
+@runtime_checkable
+class FailureDeliverer(Protocol):
+    """A destination that can be told that a run brought no result; many cannot."""
+
+    def deliver_failure(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
+        """Tell that the workitem was canceled; the shipment has no instances. Raises as ``deliver``."""
 
 
 class EventSink(Protocol):

@@ -7,7 +7,7 @@ UIDs of workitems are derived from study, revision and rule, so a repeated trans
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,7 @@ _LOG = logging.getLogger(__name__)
 _AFTER_FAILURE = timedelta(minutes=5)
 _NO_LONGER = "the rule does not match the study any more"
 _WAITS = "a person has to choose among more candidates"
+_MAY_RUN = frozenset({RuleVerdict.MATCHED, RuleVerdict.REVIEW, RuleVerdict.WAITING})
 
 
 class Scheduler:
@@ -54,6 +55,8 @@ class Scheduler:
         Where performers reach our DICOMweb door, such as ``http://127.0.0.1:8080/dicom-web``.
     object_path
         Where the object with a path of the store lies.
+    told
+        Events of our own that somebody wants to be told of; others are not written.
     """
 
     def __init__(
@@ -70,12 +73,14 @@ class Scheduler:
         base_url: Callable[[], str],
         object_path: Callable[[str], Path],
         clock: Callable[[], datetime],
+        told: Collection[EventType] = (),
     ) -> None:
         self._database = database
         self._worklist = worklist
         self._rules = rules
         self._evaluator = Evaluator(rules)
         self._sinks = tuple(sinks)
+        self._told = frozenset(told)
         self._work = RuleWork(apps, destinations, base_url)
         self._completion = completion
         self._requesting = requesting
@@ -234,6 +239,8 @@ class Scheduler:
             for one in explanations
         ]
         told = with_waits(connection, study, self._rules.rules, told, now)
+        if judgement.whole is not None and not any(one.verdict in _MAY_RUN for one in told):
+            self._tell_not_run(connection, study, number, now)
         contents = [(one.rule, to_json(one)) for one in told]
         studies.replace_explanations(connection, study, contents, version=self._rules.version, now=now)
         reviews.settle_reviews(connection, study.study_instance_uid, now)
@@ -258,6 +265,21 @@ class Scheduler:
                     accession_number=accession_number,
                     patient_id=patient_id,
                 )
+
+    def _tell_not_run(self, connection: Connection, study: Study, number: str, now: datetime) -> None:
+        """Write the event that no rule wants a study, if somebody wants to be told."""
+        if EventType.STUDY_NOT_RUN not in self._told:
+            return
+        event = OperationalEvent(
+            key=f"study-not-run:{study.study_instance_uid}:{study.revision}",
+            type=EventType.STUDY_NOT_RUN,
+            occurred_at=now,
+            patient_id=dicom_json.text(study.attributes, "PatientID"),
+            issuer_of_patient_id=dicom_json.text(study.attributes, "IssuerOfPatientID"),
+            study_instance_uid=study.study_instance_uid,
+            accession_number=number,
+        )
+        jobs.record_event(connection, event, self._sinks, now)
 
     def _let_run(self, review: Review) -> None:
         """Schedule a rule that a person let run although it has many candidates."""

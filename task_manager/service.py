@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from profiles.request import Request
-from profiles.sole.events import OperationalEvent
+from profiles.sole.events import EventType, OperationalEvent
 from task_manager.actor import Actor
 from task_manager.archive import StoredArchive
 from task_manager.archive_questions import ArchiveQuestions
@@ -97,6 +97,10 @@ class ServiceSettings:
         What completes studies, by their sources; rules bring their own.
     destinations, event_sinks
         Names of all result destinations and event repositories.
+    told_events
+        Events of our own that somebody wants to be told of.
+    failure_destinations
+        Destinations that are told of runs that brought no result.
     deliveries
         How destinations are served; those without are served by the defaults.
     retry
@@ -115,6 +119,8 @@ class ServiceSettings:
     completeness: Policies | None = None
     destinations: tuple[str, ...] = ()
     event_sinks: tuple[str, ...] = ()
+    told_events: frozenset[EventType] = frozenset()
+    failure_destinations: frozenset[str] = frozenset()
     deliveries: tuple[DeliveryPolicy, ...] = ()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
@@ -189,7 +195,11 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._wake = wake
-        consequences = Consequences(sinks=settings.event_sinks)
+        consequences = Consequences(
+            sinks=settings.event_sinks,
+            told=settings.told_events,
+            failures=settings.failure_destinations,
+        )
         codes = {name: app.code for name, app in apps.items()}
         self._dispatching = Dispatching(
             settings.dispatch, codes, base_url=base_url, new_uid=new_uid, ask=self._ask
@@ -291,6 +301,7 @@ class Service:
             base_url=base_url,
             object_path=objects.absolute,
             clock=clock,
+            told=settings.told_events,
         )
         self.requests = RequestIntake(
             database,

@@ -68,6 +68,8 @@ class Hl7Deliverer:
     def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
         """Send the results the root SR states; sending twice is harmless.
 
+        Nothing is sent of results that others have taken the place of: a receiver keeps what comes last.
+
         Raises
         ------
         RetryableDeliveryError
@@ -77,6 +79,8 @@ class Hl7Deliverer:
             If it refused the message, or the result cannot be told: no SR, an unreadable one, characters that
             the destination's set lacks.
         """
+        if shipment.is_superseded:
+            return Receipt(summary="not sent: other results took its place", sent_at=self._clock())
         return self._send(shipment, shipment_message(shipment, self._options), turn)
 
     def deliver_failure(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
@@ -149,7 +153,9 @@ def shipment_message(shipment: Shipment, options: ResultOptions) -> ResultMessag
     """
     content = shipped_report(shipment, options.time_zone)
     try:
-        return result_message(content, shipment.workitem, options, key=_key(shipment))
+        return result_message(
+            content, shipment.workitem, options, key=_key(shipment), replaces=bool(shipment.supersedes)
+        )
     except UnicodeEncodeError as error:
         raise _unwritable(options) from error
 

@@ -55,23 +55,24 @@ class ResultMessage:
     raw: bytes
 
 
-def result_status(content: ReportContent, options: ResultOptions) -> str:
+def result_status(content: ReportContent, options: ResultOptions, *, replaces: bool = False) -> str:
     """OBR-25 and OBX-11 of a result: preliminary until a person verified the SR.
 
     A verified result that takes the place of an earlier report is a correction (C); one that nobody verified
-    is so only where the site wants it, for C tells that a *final* result is replaced.
+    is so only where the site wants it, for C tells that a *final* result is replaced. That it does is told by
+    its Predecessor Documents, or known otherwise (`replaces`).
 
     References
     ----------
     HL7 tables 0123 and 0085; PS3.3 C.17.2.3 (Predecessor Documents).
     """
-    if content.predecessors and (content.is_verified or options.correct_unverified):
+    if (replaces or content.predecessors) and (content.is_verified or options.correct_unverified):
         return CORRECTED
     return FINAL if content.is_verified else PRELIMINARY
 
 
 def result_message(
-    content: ReportContent, workitem: DicomJson, options: ResultOptions, *, key: str
+    content: ReportContent, workitem: DicomJson, options: ResultOptions, *, key: str, replaces: bool = False
 ) -> ResultMessage:
     """The message of one stored SR: an OBR with all results for each order it answers.
 
@@ -81,6 +82,8 @@ def result_message(
         DICOM JSON of the workitem: its Referenced Request Sequence and workitem code are read.
     key
         Identity of the delivery; the same key and content give the same control id.
+    replaces
+        Whether it takes the place of earlier results, as far as is known beside the SR.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def result_message(
     ----------
     HL7 v2.5.1 chapter 7.3.1 (ORU), 7.4.1 (OBR), 7.4.2 (OBX), 4.5.1 (ORC).
     """
-    status = result_status(content, options)
+    status = result_status(content, options, replaces=replaces)
     writer = ObservationWriter(content=content, options=options, status=status)
     segments = [_patient(content, options.encoding, options.version)]
     requests = answered_requests(workitem, content.accession_number) or (_NO_ORDER,)

@@ -7,7 +7,7 @@ forgotten. Which objects go where is decided in ``plan.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from profiles import dicom_json
@@ -16,6 +16,7 @@ from profiles.sole.events import EventType, OperationalEvent, Outcome
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
+from task_manager.dispatch.leases import replacement_uid
 from task_manager.outbox import JobKind, delivery_lane
 from task_manager.store import jobs, studies
 from task_manager.store.database import Connection
@@ -32,13 +33,25 @@ class Consequences:
     ----------
     sinks
         Names of the event repositories.
+    told
+        Events of our own that somebody wants to be told of; others are not written.
+    failures
+        Destinations that are told of runs that brought no result.
     """
 
-    def __init__(self, *, sinks: Sequence[str]) -> None:
+    def __init__(
+        self, *, sinks: Sequence[str], told: Collection[EventType] = (), failures: Collection[str] = ()
+    ) -> None:
         self._sinks = tuple(sinks)
+        self._told = frozenset(told)
+        self._failures = frozenset(failures)
 
     def created(self, work: WorklistTransaction, workitem: Workitem) -> None:
-        """Nothing is told of a workitem that only waits."""
+        """Of a workitem that only waits something is told only to those who want it."""
+        if EventType.WORKITEM_SCHEDULED in self._told:
+            work.record(
+                workitem_event(workitem.uid, workitem.attributes, EventType.WORKITEM_SCHEDULED, work.now)
+            )
 
     def changed(
         self, work: WorklistTransaction, before: Workitem, after: Workitem, command: Command, actor: Actor
@@ -61,6 +74,22 @@ class Consequences:
                     description=_discontinuation_reason(after.attributes),
                 )
             )
+            self._after_failure(work, after)
+        elif after.state is ProcedureStepState.CANCELED and EventType.WORKITEM_CANCELED in self._told:
+            work.record(_event_of(after, EventType.WORKITEM_CANCELED, actor, work.now))
+
+    def _after_failure(self, work: WorklistTransaction, workitem: Workitem) -> None:
+        """Have those told that want it, unless it is tried again."""
+        if not self._failures or work.get(replacement_uid(workitem.uid)) is not None:
+            return
+        for destination in work.origin(workitem.uid).destinations:
+            if destination in self._failures:
+                work.plan(
+                    key=f"fail:{workitem.uid}:{destination}",
+                    lane=delivery_lane(destination),
+                    kind=JobKind.DELIVER,
+                    workitem_uid=workitem.uid,
+                )
 
     def _after_completion(self, work: WorklistTransaction, workitem: Workitem, actor: Actor) -> None:
         work.record(_event_of(workitem, EventType.PROCESSING_COMPLETED, actor, work.now))
@@ -98,6 +127,21 @@ class Consequences:
             machine="AIRWAY",
             destination=destination,
             instances=tuple((instance.sop_class_uid, instance.sop_instance_uid) for instance in sent),
+        )
+        jobs.record_event(connection, event, self._sinks, now)
+
+    def given_up(self, connection: Connection, workitem: Workitem, destination: str, now: datetime) -> None:
+        """Write the event of a delivery that was left to a person, if somebody wants to be told."""
+        if EventType.DELIVERY_GIVEN_UP not in self._told:
+            return
+        event = workitem_event(
+            workitem.uid,
+            workitem.attributes,
+            EventType.DELIVERY_GIVEN_UP,
+            now,
+            qualifier=f"{destination}:{now.isoformat()}",
+            destination=destination,
+            outcome=Outcome.SERIOUS_FAILURE,
         )
         jobs.record_event(connection, event, self._sinks, now)
 

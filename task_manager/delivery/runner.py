@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from profiles import dicom_json
+from profiles.ups.states import ProcedureStepState
 from task_manager.delivery.breaker import Circuit, Health
 from task_manager.delivery.commitment import (
     Answer,
@@ -38,8 +39,17 @@ from task_manager.errors import (
     StoreError,
 )
 from task_manager.outbox import Job, delivery_lane
-from task_manager.ports import Deliverer, Shipment, Turn, at_once
-from task_manager.store import commitments, deliveries, identities, jobs, orders, studies, workitems
+from task_manager.ports import Deliverer, FailureDeliverer, Shipment, Turn, at_once
+from task_manager.store import (
+    commitments,
+    deliveries,
+    identities,
+    jobs,
+    orders,
+    studies,
+    superseding,
+    workitems,
+)
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
 from task_manager.study.model import Instance
@@ -221,9 +231,13 @@ class Deliveries:
         """Whether the job is done; else it waits for storage commitment."""
         load = self._load(job, destination)
         if not load.shipment.instances:
-            if not load.chosen.why:
+            if load.chosen.why:
+                self._finish(load, load.chosen.why, ())
+            elif _failed(load.shipment) and isinstance(deliverer, FailureDeliverer):
+                receipt = deliverer.deliver_failure(load.shipment, turn)
+                self._finish(load, receipt.summary, (), reached=True)
+            else:
                 raise FinalDeliveryError("the objects of this result are no longer here")
-            self._finish(load, load.chosen.why, ())
             return True
         mode = self.policy(destination).commitment.mode
         if mode is Commitment.OFF or not isinstance(deliverer, CommitmentAsker):
@@ -305,6 +319,9 @@ class Deliveries:
             instances = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
             order = orders.order_by_key(connection, origin.order_key) if origin.order_key else None
             patient = identities.patient_of(connection, instances[-1].attributes) if instances else None
+            outdated = superseding.superseded_of(
+                connection, dicom_json.text(workitem.attributes, "StudyInstanceUID")
+            )
             chosen = Chosen(instances=instances)
             program = self._filters.get(destination)
             if program is not None:
@@ -326,17 +343,19 @@ class Deliveries:
             paths=tuple(self._object_path(instance.path) for instance in chosen.instances),
             order=order,
             patient=patient,
+            supersedes=tuple(sorted(uid for uid, mark in outdated.items() if mark.by == workitem.uid)),
+            is_superseded=workitem.uid in outdated,
         )
         return _Load(job=job, destination=destination, shipment=shipment, chosen=chosen)
 
-    def _finish(self, load: _Load, summary: str, sent: Sequence[Instance]) -> None:
+    def _finish(self, load: _Load, summary: str, sent: Sequence[Instance], *, reached: bool = False) -> None:
         """Mark a job done and record its event, in one transaction."""
         now = self._clock()
         told = f"{summary}; {load.chosen.why}" if sent and load.chosen.why else summary
         with self._database.write() as connection:
             jobs.finish_job(connection, load.job, summary=told, now=now)
             workitem = workitems.workitem_by_uid(connection, load.job.workitem_uid)
-            if sent:
+            if sent or reached:
                 deliveries.clear_health(connection, load.destination)
             else:
                 deliveries.end_probes(connection, load.destination)
@@ -347,6 +366,7 @@ class Deliveries:
         with self._database.write() as connection:
             jobs.hold_job(connection, job, error=error)
             deliveries.clear_health(connection, destination)
+            self._tell_given_up(connection, job, destination)
 
     def _try_later(self, job: Job, destination: str, error: Exception) -> datetime | None:
         """Put a job back, or give it up where its time is over; when it is due again."""
@@ -358,10 +378,16 @@ class Deliveries:
         with self._database.write() as connection:
             if over:
                 jobs.hold_job(connection, job, error=f"given up: {error}")
+                self._tell_given_up(connection, job, destination)
             else:
                 jobs.postpone_job(connection, job, error=str(error), due_at=due)
             self._note_failure(connection, job, destination, error, now)
         return None if over else due
+
+    def _tell_given_up(self, connection: Connection, job: Job, destination: str) -> None:
+        workitem = workitems.workitem_by_uid(connection, job.workitem_uid)
+        if workitem is not None:
+            self._consequences.given_up(connection, workitem, destination, self._clock())
 
     def _note_failure(
         self, connection: Connection, job: Job, destination: str, error: Exception, now: datetime
@@ -379,6 +405,12 @@ class Deliveries:
         if after.openings > health.openings:
             facts = {"action": "delivery.breaker_opened", "destination": destination}
             _LOG.warning("destination is left alone for a while", extra=facts)
+
+
+def _failed(shipment: Shipment) -> bool:
+    """Whether it is of a run that brought no result."""
+    state = dicom_json.text(shipment.workitem, "ProcedureStepState")
+    return state == ProcedureStepState.CANCELED.value
 
 
 def _references(instances: Sequence[Instance]) -> tuple[SopReference, ...]:
