@@ -32,8 +32,8 @@ from task_manager.store import (
 )
 from task_manager.store.database import Connection, Database
 from task_manager.store.records import Record
-from task_manager.store.requests import KeptRequest
 from task_manager.store.removals import RemovedObjects
+from task_manager.store.requests import KeptRequest
 from task_manager.store.subtasks import Subtask
 from task_manager.study.model import Instance, Study
 from task_manager.waiting_story import WaitingStory, waiting_story
@@ -194,6 +194,14 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
             ),
             removed=tuple(removals.removed_of_study(connection, study_instance_uid)),
             completeness=waiting_story(connection, study),
+            requests=tuple(
+                requests.requests_of_study(
+                    connection,
+                    study_instance_uid=study_instance_uid,
+                    accession_number=dicom_json.text(study.attributes, "AccessionNumber"),
+                    patient_id=patient_id,
+                )
+            ),
         )
 
 

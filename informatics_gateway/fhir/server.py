@@ -125,9 +125,11 @@ def router(door: FhirDoor) -> APIRouter:
 
     @routes.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
     def nothing(rest: str) -> Response:
-        """Everything else."""
-        del rest
-        return error_response(404, "not-supported", "GET [base]/metadata tells what is done here")
+        """Everything else: other interactions, and other resources."""
+        kind, _, name = rest.partition("/")
+        known = kind in _KINDS and "/" not in name
+        text = "GET [base]/metadata tells what is done here"
+        return error_response(405 if known else 404, "not-supported", text)
 
     return routes
 
