@@ -102,6 +102,40 @@ def explain_command(
     explain.explain(study_instance_uid, data, config)
 
 
+@app.command("request")
+def request_command(
+    accession: Annotated[str, typer.Argument(help="Accession number of the study.")] = "",
+    study: Annotated[str, typer.Option(help="Its Study Instance UID instead.")] = "",
+    patient_id: Annotated[str, typer.Option(help="Whose accession number, where several may have it.")] = "",
+    app_name: Annotated[str, typer.Option("--app", help="App that is wanted; else the rules decide.")] = "",
+    priority: Annotated[str, typer.Option(help="HIGH, MEDIUM or LOW.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, in words.")] = "",
+    key: Annotated[str, typer.Option(help="Name of the request: the same again is the same.")] = "",
+    show: Annotated[str, typer.Option(help="Tell where the request with this key stands.")] = "",
+    cancel: Annotated[str, typer.Option(help="Take the request with this key back.")] = "",
+    url: Annotated[str, typer.Option(help="Address of the server; else that of --data.")] = "",
+    data: Data = _DATA,
+) -> None:
+    """Ask for the analysis of a study; one that is not here is fetched, if an archive is configured."""
+    from informatics_gateway.commands import request
+
+    if show:
+        request.show(show, url=url, data=data)
+    elif cancel:
+        request.cancel(cancel, url=url, data=data)
+    else:
+        asked = request.Asked(
+            accession_number=accession,
+            study_instance_uid=study,
+            patient_id=patient_id,
+            app=app_name,
+            priority=priority,
+            reason=reason,
+            key=key,
+        )
+        request.ask(asked, url=url, data=data)
+
+
 @app.command("apps")
 def apps_command() -> None:
     """List the installed AI apps."""

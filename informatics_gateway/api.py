@@ -181,6 +181,19 @@ def story_json(story: StudyStory) -> dict[str, Any]:
         },
         "completeness": completeness_json(story.completeness),
         "told": told_json(story.told),
+        "requests": [
+            {
+                "key": one.request_key,
+                "kind": one.kind.value,
+                "source": one.source,
+                "app": one.app,
+                "priority": one.priority.value if one.priority else None,
+                "status": one.status.value,
+                "received_at": _iso(one.received_at),
+                "changed_at": _iso(one.changed_at),
+            }
+            for one in story.requests
+        ],
         "removed": [
             {
                 "policy": one.policy,

@@ -12,12 +12,14 @@ from informatics_gateway.commands.console import OUT, fail
 from informatics_gateway.configuration import database_url, load_settings
 from informatics_gateway.settings import Settings
 from informatics_gateway.study_words import completeness_lines
+from profiles.request import REQUEST_ORDER
 from profiles.uids import is_uid
 from task_manager.attention import configured_lanes, without_worker
 from task_manager.dispatch.model import Style
 from task_manager.outbox import JobState
 from task_manager.rules.explain import RuleVerdict, render
 from task_manager.store.database import Database
+from task_manager.store.orders import OrderStatus
 from task_manager.store.reviews import review_key
 from task_manager.store.superseding import Superseded
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, study_story
@@ -82,7 +84,7 @@ def _study_lines(story: StudyStory) -> list[str]:
     patients = len(patient_ids(study))
     if patients > 1:
         lines.append(f"  ! images of {patients} patients under this UID: nothing is scheduled")
-    if story.order is None:
+    if story.order is None or story.order.order_number.startswith(REQUEST_ORDER):
         lines.append("  order      none joined (by Study Instance UID, or accession number and patient)")
     else:
         order = story.order
@@ -90,7 +92,21 @@ def _study_lines(story: StudyStory) -> list[str]:
             f"  order      {order.order_number} (accession {order.accession_number or 'none'}, "
             f"{order.priority}, {order.status}) received {_at(order.received_at)}"
         )
-    return [*lines, *_told_lines(story)]
+    return [*lines, *_request_lines(story), *_told_lines(story)]
+
+
+def _request_lines(story: StudyStory) -> list[str]:
+    """All that asked for the study, but for the order itself; what was canceled too."""
+    lines = []
+    for one in story.requests:
+        app = f", app {one.app}" if one.app else ""
+        priority = f", {one.priority.value}" if one.priority else ""
+        status = "" if one.status is OrderStatus.ACTIVE else f", {one.status.value}"
+        source = f" from {one.source}" if one.source else ""
+        lines.append(
+            f"  asked      {_at(one.received_at)} by {one.kind.value}{source}{app}{priority}{status}"
+        )
+    return lines
 
 
 def _told_lines(story: StudyStory) -> list[str]:
