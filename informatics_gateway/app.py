@@ -27,7 +27,13 @@ from informatics_gateway import api, study_routes
 from informatics_gateway.completeness_settings import completeness_policies
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.delivery_policies import delivery_policies
-from informatics_gateway.destinations import event_sink_names, make_deliverers, make_sinks
+from informatics_gateway.destinations import (
+    event_sink_names,
+    failure_destinations,
+    make_deliverers,
+    make_sinks,
+    told_own_events,
+)
 from informatics_gateway.dicom_settings import door_admission, door_tls
 from informatics_gateway.dicomweb import (
     event_channel,
@@ -186,6 +192,8 @@ class Application:
                 destinations=tuple(destination.name for destination in settings.destinations),
                 deliveries=delivery_policies(settings),
                 event_sinks=event_sink_names(settings),
+                told_events=told_own_events(settings),
+                failure_destinations=failure_destinations(settings),
                 dispatch=dispatch_settings(
                     settings, {name: _limits(one, settings) for name, one in manifests.items()}
                 ),

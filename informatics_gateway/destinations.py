@@ -72,6 +72,13 @@ def told_own_events(settings: Settings) -> frozenset[EventType]:
     return own_events(_told_webhooks(settings))
 
 
+def failure_destinations(settings: Settings) -> frozenset[str]:
+    """The destinations that are told of runs that brought no result."""
+    return frozenset(
+        one.name for one in settings.destinations if isinstance(one, Hl7Destination) and one.failed_runs
+    )
+
+
 def make_sinks(
     settings: Settings, data: Path, clock: Clock, surroundings: Surroundings = NOWHERE
 ) -> Mapping[str, EventSink]:
