@@ -27,6 +27,10 @@ workitems_app = typer.Typer(
     help="List, show, create, cancel and watch the workitems of any UPS-RS server.", no_args_is_help=True
 )
 app.add_typer(workitems_app, name="workitems")
+jobs_app = typer.Typer(
+    help="List what could not be delivered or told, have it tried again, or drop it.", no_args_is_help=True
+)
+app.add_typer(jobs_app, name="jobs")
 rules_app = typer.Typer(
     help="Try rules on files, replay them over past studies, train a series classifier.", no_args_is_help=True
 )
@@ -186,6 +190,48 @@ def migrate_command(data: Data = _DATA, config: Config = None) -> None:
     from informatics_gateway.commands import migrate
 
     migrate.migrate(data, config)
+
+
+@jobs_app.command("list")
+def jobs_list_command(
+    data: Data = _DATA,
+    config: Config = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="HELD (default), WAITING, RUNNING, DONE, DROPPED."),
+    ] = None,
+    lane: Annotated[str, typer.Option(help="Only of this destination or event repository.")] = "",
+) -> None:
+    """List jobs, oldest first: dead letters, unless states are named."""
+    from informatics_gateway.commands import jobs
+
+    jobs.list_jobs(data, config, states=state or (), lane=lane)
+
+
+@jobs_app.command("retry")
+def jobs_retry_command(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys of the jobs, as listed.")] = None,
+    data: Data = _DATA,
+    config: Config = None,
+    lane: Annotated[str, typer.Option(help="All dead letters of this destination or repository.")] = "",
+) -> None:
+    """Let jobs be tried now, their tries begun anew."""
+    from informatics_gateway.commands import jobs
+
+    jobs.retry(keys or (), data, config, lane=lane)
+
+
+@jobs_app.command("drop")
+def jobs_drop_command(
+    keys: Annotated[list[str], typer.Argument(help="Keys of the jobs, as listed.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the job, without names of patients.")],
+    data: Data = _DATA,
+    config: Config = None,
+) -> None:
+    """End deliveries or events that are not to be done any more."""
+    from informatics_gateway.commands import jobs
+
+    jobs.drop(keys, data, config, reason=reason)
 
 
 @rules_app.command("try")

@@ -366,7 +366,9 @@ def _workitem_json(workitem: WorkitemStory) -> dict[str, Any]:
                 "attempts": job.attempts,
                 "last_error": job.last_error,
                 "summary": job.summary,
+                "due_at": _iso(job.due_at),
                 "done_at": _iso(job.done_at),
+                **job_routes.fate_json(workitem.fates[job.key]),
             }
             for job in workitem.deliveries
         ],

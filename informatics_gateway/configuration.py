@@ -6,7 +6,7 @@ Nothing of the configuration is used before all of it was found good.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from informatics_gateway.hl7_settings import Hl7Tls
 from informatics_gateway.settings import Role, Settings, is_loopback
 from profiles.faults import Fault
 from task_manager.errors import ConfigurationError
+from task_manager.rules.conditions import ConditionReader
 from task_manager.rules.model import RuleSet
 from task_manager.rules.nodes import Entry, FaultList, read_document
 from task_manager.rules.parse import load_rules
@@ -40,17 +41,22 @@ def load_settings(config: Path | None) -> Settings:
     root = _read(config, faults)
     content = _plain(root, faults) if root is not None else {}
     beside = config.parent / "destinations.yaml"
+    places = [] if root is None else _destination_entries(root)
     if beside.exists():
         other = _read(beside, faults)
-        found = _plain(other, faults) if other is not None else {}
-        if isinstance(content, dict) and isinstance(found, dict):
-            content["destinations"] = [*content.get("destinations", []), *found.get("destinations", [])]
+        found = _destinations_beside(other, faults) if other is not None else []
+        if isinstance(content, dict) and found:
+            own = content.get("destinations", [])
+            content["destinations"] = [*own, *found] if isinstance(own, list) else own
+            places += _destination_entries(other) if other is not None else []
+    for place in places:
+        _check_filter(place, faults)
     if faults.found:
         raise ConfigurationError(*faults.found)
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
-        raise ConfigurationError(*(_fault(root, config, one) for one in error.errors())) from error
+        raise ConfigurationError(*(_fault(root, config, one, places) for one in error.errors())) from error
     _refuse(_cross_faults(settings, config))
     return settings
 
@@ -168,15 +174,40 @@ def _plain(entry: Entry, faults: FaultList) -> Any:
     return entry.text(faults)
 
 
-def _fault(root: Entry | None, config: Path, error: Any) -> Fault:
+def _destination_entries(root: Entry) -> list[Entry]:
+    """Each destination of a file with its place, as far as they are well formed."""
+    listed = root.mapping(FaultList()).get("destinations") if root.is_mapping else None
+    return listed.sequence(FaultList()) if listed is not None and listed.is_sequence else []
+
+
+def _destinations_beside(root: Entry, faults: FaultList) -> list[Any]:
+    """The destinations of ``destinations.yaml``, which holds nothing else."""
+    keys = root.mapping(faults, ("destinations",))
+    listed = keys.get("destinations")
+    return [] if listed is None else [_plain(one, faults) for one in listed.sequence(faults)]
+
+
+def _check_filter(destination: Entry, faults: FaultList) -> None:
+    """Find what is wrong in the conditions of a filter, each fault at its own line."""
+    given = destination.mapping(FaultList()).get("filter") if destination.is_mapping else None
+    asked = given.mapping(FaultList()) if given is not None and given.is_mapping else {}
+    for key in ("when", "objects"):
+        if key in asked:
+            ConditionReader(faults).condition(asked[key])
+
+
+def _fault(root: Entry | None, config: Path, error: Any, places: Sequence[Entry]) -> Fault:
     said = list(error["loc"])
     # The member of a discriminated union is not a key: it follows the index of a list.
     location = [
         part for before, part in zip([None, *said], said, strict=False) if not _is_member(before, part)
     ]
-    entry = root
+    entry, rest = root, location
+    number = location[1] if len(location) > 1 and location[0] == "destinations" else None
+    if isinstance(number, int) and number < len(places):  # of either file
+        entry, rest = places[number], location[2:]
     ignored = FaultList()
-    for part in location:
+    for part in rest:
         if entry is None:
             break
         if entry.is_mapping:
@@ -186,7 +217,8 @@ def _fault(root: Entry | None, config: Path, error: Any) -> Fault:
             entry = members[part] if part < len(members) else entry
     line = entry.line if entry is not None else 1
     key = ".".join(str(part) for part in location)
-    return Fault(f"{config}:{line} {key}", str(error["msg"]))
+    source = entry.source if entry is not None else config
+    return Fault(f"{source}:{line} {key}", str(error["msg"]))
 
 
 def _is_member(before: object, part: object) -> bool:

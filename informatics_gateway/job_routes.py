@@ -13,11 +13,13 @@ from prometheus_client.metrics_core import Metric
 
 from task_manager.actor import Actor
 from task_manager.delivery.breaker import Circuit, Health
+from task_manager.delivery.commitment import Asked
 from task_manager.delivery.dead_letters import JobsPage
 from task_manager.outbox import JobState, delivery_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.service import Service
 from task_manager.store.deliveries import Decision, ListedJob
+from task_manager.story import DeliveryFate
 
 _MOST_AT_ONCE = 1000
 _LONGEST_REASON = 500
@@ -90,6 +92,17 @@ def health_json(health: Health, circuit: Circuit) -> dict[str, Any]:
     }
 
 
+def fate_json(fate: DeliveryFate) -> dict[str, Any]:
+    """What became of a delivery beside its job, as the API tells it."""
+    return {
+        "commitments": [_commitment_json(asked) for asked in fate.commitments],
+        "decisions": [_decision_json(decision) for decision in fate.decisions],
+        "destination_open_until": fate.health.open_until.isoformat()
+        if fate.health and fate.health.open_until
+        else None,
+    }
+
+
 def destination_metrics(service: Service) -> list[Metric]:
     """Whether each destination is tried, and how often in a row it was not reached."""
     circuits = GaugeMetricFamily(
@@ -120,17 +133,28 @@ def _job_json(job: ListedJob, decisions: Sequence[Decision]) -> dict[str, Any]:
         "since": job.created_at.isoformat(),
         "due": job.due_at.isoformat(),
         "why": job.why,
-        "decisions": [
-            {
-                "decision": one.decision,
-                "by": one.decided_by,
-                "at": one.decided_at.isoformat(),
-                "reason": one.reason,
-            }
-            for one in decisions
-        ],
+        "decisions": [_decision_json(one) for one in decisions],
         "retry": f"/api/jobs/{key}/retry",
         "drop": f"/api/jobs/{key}/drop",
+    }
+
+
+def _decision_json(decision: Decision) -> dict[str, str]:
+    return {
+        "decision": decision.decision,
+        "by": decision.decided_by,
+        "at": decision.decided_at.isoformat(),
+        "reason": decision.reason,
+    }
+
+
+def _commitment_json(asked: Asked) -> dict[str, Any]:
+    return {
+        "transaction_uid": asked.ask.transaction_uid,
+        "instances": len(asked.ask.instances),
+        "asked_at": asked.asked_at.isoformat(),
+        "answered_at": asked.answered_at.isoformat() if asked.answered_at else None,
+        "failed": [{"sop_instance_uid": uid, "reason": f"{reason:04X}"} for uid, reason in asked.failed],
     }
 
 

@@ -6,18 +6,23 @@ Names of patients are not in it; identifiers are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from profiles import dicom_json
 from profiles.sole.events import OperationalEvent
 from profiles.ups.states import ProcedureStepState
+from task_manager.delivery.breaker import Health
+from task_manager.delivery.commitment import Asked
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.dispatch.leases import replaced_uids
-from task_manager.outbox import Job
+from task_manager.outbox import FINISHED, Job, delivery_lane
 from task_manager.patient_story import ToldStory, told_story
 from task_manager.rules.explain import RuleExplanation, from_json
 from task_manager.store import (
+    commitments,
+    deliveries,
     identities,
     jobs,
     leases,
@@ -31,6 +36,7 @@ from task_manager.store import (
     workitems,
 )
 from task_manager.store.database import Connection, Database
+from task_manager.store.deliveries import Decision
 from task_manager.store.records import Record
 from task_manager.store.removals import RemovedObjects
 from task_manager.store.requests import KeptRequest
@@ -103,10 +109,23 @@ class WorkitemStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFate:
+    """What became of one delivery beside its job: what was asked to be committed, what persons decided.
+
+    `health` tells how the destination fares where it does not answer; None where it does, or was not asked.
+    """
+
+    commitments: tuple[Asked, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    health: Health | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkitemStory:
     """One workitem: its states with times, its outputs and its deliveries.
 
-    `missing_outputs` counts the results it names that were never stored here; they are not delivered.
+    `missing_outputs` counts the results it names that were never stored here; they are not delivered. `fates`
+    has more on each delivery, by the key of its job.
     """
 
     uid: str
@@ -119,6 +138,7 @@ class WorkitemStory:
     outputs: tuple[Instance, ...]
     missing_outputs: int
     deliveries: tuple[Job, ...]
+    fates: Mapping[str, DeliveryFate]
     status: WorkitemStatus
 
 
@@ -250,6 +270,7 @@ def _workitem_story(connection: Connection, record: Record) -> WorkitemStory:
     workitem = record.workitem
     outputs = output_sop_instance_uids(workitem.attributes)
     stored = studies.find_instances(connection, sop_instance_uids=outputs) if outputs else []
+    planned = jobs.jobs_of_workitem(connection, workitem.uid)
     status = _status(connection, record)
     changes = _state_changes(reports.reports_of(connection, workitem.uid))
     if not changes:  # its event reports were deleted as too old
@@ -264,9 +285,24 @@ def _workitem_story(connection: Connection, record: Record) -> WorkitemStory:
         progress=status.progress,
         outputs=ship_order(stored),
         missing_outputs=len(outputs) - len(stored) - removals.count_removed(connection, outputs),
-        deliveries=tuple(jobs.jobs_of_workitem(connection, workitem.uid)),
+        deliveries=tuple(planned),
+        fates=_fates(connection, planned),
         status=status,
     )
+
+
+def _fates(connection: Connection, planned: Sequence[Job]) -> dict[str, DeliveryFate]:
+    decisions = deliveries.decisions_of(connection, [job.key for job in planned])
+    return {
+        job.key: DeliveryFate(
+            commitments=tuple(commitments.commitments_of(connection, job.key)),
+            decisions=tuple(decisions.get(job.key, ())),
+            health=None
+            if job.state in FINISHED
+            else deliveries.health_of(connection, job.lane.removeprefix(delivery_lane(""))),
+        )
+        for job in planned
+    }
 
 
 def _state_changes(reports: list[tuple[int, str, str, datetime]]) -> tuple[tuple[str, str, datetime], ...]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from informatics_gateway.commands.console import OUT, fail
+from informatics_gateway.commands.delivery_lines import delivery_lines
 from informatics_gateway.configuration import database_url, load_settings
 from informatics_gateway.settings import Settings
 from informatics_gateway.study_words import completeness_lines
 from profiles.request import REQUEST_ORDER
 from profiles.uids import is_uid
-from task_manager.attention import configured_lanes, without_worker
+from task_manager.attention import configured_lanes
 from task_manager.dispatch.model import Style
-from task_manager.outbox import JobState
 from task_manager.rules.explain import RuleVerdict, render
 from task_manager.store.database import Database
 from task_manager.store.orders import OrderStatus
@@ -175,12 +175,7 @@ def _workitem_lines(
         lines.append(f"    ! superseded{by} on {_at(superseded.at)}: {superseded.why}")
     if workitem.missing_outputs:
         lines.append(f"    ! {workitem.missing_outputs} results it names were never stored here")
-    for job in workitem.deliveries:
-        done = f" {_at(job.done_at)} {job.summary}" if job.done_at else ""
-        trouble = f" (attempt {job.attempts}: {job.last_error})" if job.last_error else ""
-        lines.append(f"    {job.lane} {job.state.value}{done}{trouble}")
-        if lanes is not None and job.lane not in lanes and job.state is not JobState.DONE:
-            lines.append(f"    ! nobody works on this: {without_worker(job.lane)}")
+    lines.extend(f"    {line}" for line in delivery_lines(workitem, lanes))
     return lines
 
 
