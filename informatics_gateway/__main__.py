@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from informatics_gateway.commands.console import fail
+from informatics_gateway.commands.fetch import fetch_command
 from informatics_gateway.commands.studies import studies_app
 from task_manager.errors import AirwayError, ConfigurationError
 
@@ -36,6 +37,7 @@ rules_app = typer.Typer(
 )
 app.add_typer(rules_app, name="rules")
 app.add_typer(studies_app, name="studies")
+app.command("fetch")(fetch_command)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for database, objects and work.")]
 Config = Annotated[

@@ -23,7 +23,8 @@ from fastapi import FastAPI
 
 from ai_apps.catalog import catalog
 from ai_apps.manifest import Manifest
-from informatics_gateway import api, study_routes
+from informatics_gateway import api, fetch_api, study_routes
+from informatics_gateway.archives import fetch_limits, make_study_archives
 from informatics_gateway.completeness_settings import completeness_policies
 from informatics_gateway.configuration import configured_rules, database_url
 from informatics_gateway.delivery_policies import delivery_policies
@@ -179,6 +180,9 @@ class Application:
         self._closing.callback(database.close)
         database.migrate()
         disk = Disk(settings, self._data, database, clock=utc_now)
+        study_archives = make_study_archives(settings)
+        for archive in study_archives:
+            self._closing.callback(archive.close)
         service = Service(
             database,
             disk.objects,
@@ -199,6 +203,7 @@ class Application:
                 ),
                 retention=retention_limits(settings),
                 watching=watching_settings(settings),
+                fetching=fetch_limits(settings),
             ),
             base_url=self._dicomweb_base,
             clock=utc_now,
@@ -206,6 +211,7 @@ class Application:
             news=self._tell_news,
             wake_jobs=self._wake_jobs,
             archives=make_archives(settings),
+            study_archives=study_archives,
             new_uid=lambda: f"2.25.{uuid.uuid4().int}",
         )
         if Role.GATEWAY in self._roles:
@@ -230,6 +236,7 @@ class Application:
             qido_rs.router(service.archive, public_url=self._public_base()),
             studies_options.router(public_url=self._public_base()),
             study_routes.router(service),
+            fetch_api.router(service),
             api.router(service, lambda: self._ready, disk.report),
             *request_routers(service, gateway.fhir, public_url=gateway.http.public_url, clock=utc_now),
         ):
