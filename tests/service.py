@@ -11,15 +11,19 @@ from pathlib import Path
 
 from profiles.codes import WORKITEM_LUNG_CT
 from task_manager.actor import Actor
+from task_manager.dispatch.readiness import ArchiveQuery
+from task_manager.dispatching import DispatchSettings
 from task_manager.fetching.archives import StudyArchive
 from task_manager.fetching.performing import FetchLimits
 from task_manager.outbox import RetryPolicy
 from task_manager.outcome import Accepted, Refused
+from task_manager.requesting import RequestingKind
 from task_manager.rules.parse import parse_rules
 from task_manager.scheduling import AppOffer
 from task_manager.service import Service, ServiceSettings
 from task_manager.store.database import Database
 from task_manager.store.objects import FileObjectStore
+from task_manager.study.sources import Policies
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SCANNER = Actor(door="dicom", name="CT1", address="127.0.0.1", called="AIRWAY")
@@ -81,7 +85,10 @@ def make_service(
     apps: Mapping[str, AppOffer] = APPS,
     study_archives: Sequence[StudyArchive] = (),
     fetching: FetchLimits | None = None,
+    completeness: Policies | None = None,
+    archives: Sequence[ArchiveQuery] = (),
     clock: Clock | None = None,
+    requesting: Sequence[RequestingKind] = (),
 ) -> TestBed:
     """A service on SQLite in `folder`, or on `url`; calling it again is a restart."""
     clock = clock or Clock()
@@ -90,10 +97,12 @@ def make_service(
     objects = FileObjectStore(folder / "store")
     settings = ServiceSettings(
         quiet_period=QUIET,
+        completeness=completeness,
         destinations=("pacs", "emr"),
         event_sinks=("log",),
         retry=RetryPolicy(first=timedelta(seconds=1), most=timedelta(seconds=60)),
         fetching=fetching or FetchLimits(),
+        dispatch=DispatchSettings(requesting=tuple(requesting)),
     )
     service = Service(
         database,
@@ -103,6 +112,7 @@ def make_service(
         settings,
         base_url=lambda: "http://127.0.0.1:8080/dicom-web",
         clock=clock,
+        archives=archives,
         study_archives=study_archives,
         new_uid=lambda: f"2.25.{uuid.uuid4().int}",
     )
