@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import orjson
@@ -34,9 +30,10 @@ from task_manager.errors import (
     StoppedDeliveryError,
 )
 from task_manager.ports import Deliverer, EventSink
+from tests.receivers import WEBHOOK_KEY as KEY
+from tests.receivers import webhook_receiver as receiver
 from tests.shipments import NOW, SHIPMENT
 
-KEY = "a secret of enough bytes for all"
 EVENT = OperationalEvent(
     key="study-complete:2.25.98:1",
     type=EventType.STUDY_COMPLETE,
@@ -44,59 +41,6 @@ EVENT = OperationalEvent(
     study_instance_uid="2.25.98",
     patient_id="PAT-0001",
 )
-
-
-@dataclass(slots=True)
-class Receiver:
-    """What came, and how it is answered: status and headers in turn, the last again and again."""
-
-    url: str
-    answers: list[tuple[int, Mapping[str, str]]]
-    requests: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
-
-    def signature_is_right(self, number: int) -> bool:
-        """Checked here as a receiver would, by Standard Webhooks 1.0.0."""
-        _, headers, body = self.requests[number]
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        expected = base64.b64encode(hmac.digest(KEY.encode(), signed, hashlib.sha256)).decode()
-        return f"v1,{expected}" in headers["webhook-signature"].split(" ")
-
-
-@contextmanager
-def receiver(
-    *answers: tuple[int, Mapping[str, str]], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
-) -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.requests.append((self.path, dict(self.headers), body))
-            status, headers = told.answers.pop(0) if len(told.answers) > 1 else told.answers[0]
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - name of the base class
-            """Keep quiet."""
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A handshake that fails is the test's business."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    scheme = "https" if tls else "http"
-    url = f"{scheme}://{host}:{server.server_address[1]}/hook?site=1"
-    told = Receiver(url=url, answers=list(answers) or [(204, {})])
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield told
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import hl7
 import pytest
-from hl7.mllp import HL7StreamReader, HL7StreamWriter, start_hl7_server
 from hl7apy.mllp import AbstractHandler, MLLPServer
 from hl7apy.parser import parse_message
 
@@ -32,6 +29,7 @@ from profiles.hl7.result_options import Acknowledgement, ResultOptions
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError, StoppedDeliveryError
 from task_manager.ports import Deliverer, Shipment
 from tests.loopback.fhir.stored_report import NOW, shipment, write_report
+from tests.receivers import foreign_receiver
 from tests.reported import COMPREHENSIVE_3D_SR_STORAGE, SEGMENTATION_STORAGE, request_item, workitem
 from tests.unit.informatics_gateway.hl7.intakes import MemoryIntake
 
@@ -60,46 +58,6 @@ def control_id(raw: bytes) -> str:
 
 
 # Receivers of others
-
-
-@dataclass(slots=True)
-class ForeignReceiver:
-    """The server of the `hl7` package: what came, parsed by it, and the answers it gives."""
-
-    answers: list[str] = field(default_factory=lambda: ["AA"])
-    received: list[hl7.Message] = field(default_factory=list)
-    port: int = 0
-
-    async def serve(self, reader: HL7StreamReader, writer: HL7StreamWriter) -> None:
-        try:
-            while not writer.is_closing():
-                message = await reader.readmessage()
-                self.received.append(message)
-                code = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-                writer.writemessage(message.create_ack(code))
-                await writer.drain()
-        except asyncio.IncompleteReadError:
-            writer.close()
-            await writer.wait_closed()
-
-
-@contextmanager
-def foreign_receiver(*answers: str) -> Iterator[ForeignReceiver]:
-    receiver = ForeignReceiver(answers=list(answers) or ["AA"])
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    opening = start_hl7_server(receiver.serve, "127.0.0.1", 0, limit=2**24, encoding="utf-8")
-    server = asyncio.run_coroutine_threadsafe(opening, loop).result(10)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
-        yield receiver
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def test_a_foreign_receiver_reads_the_result(stored: Shipment) -> None:
