@@ -22,9 +22,9 @@ from task_manager.outbox import FINISHED, Job, delivery_lane
 from task_manager.patient_story import ToldStory, told_story
 from task_manager.rules.explain import RuleExplanation, from_json
 from task_manager.store import (
-    fetches,
     commitments,
     deliveries,
+    fetches,
     identities,
     jobs,
     leases,
