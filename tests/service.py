@@ -12,6 +12,7 @@ from pathlib import Path
 from profiles.codes import WORKITEM_LUNG_CT
 from profiles.sole.events import EventType
 from task_manager.actor import Actor
+from task_manager.delivery.policy import DeliveryPolicy
 from task_manager.dispatch.readiness import ArchiveQuery
 from task_manager.dispatching import DispatchSettings
 from task_manager.fetching.archives import StudyArchive
@@ -86,6 +87,7 @@ def make_service(
     apps: Mapping[str, AppOffer] = APPS,
     study_archives: Sequence[StudyArchive] = (),
     fetching: FetchLimits | None = None,
+    deliveries: Sequence[DeliveryPolicy] = (),
     completeness: Policies | None = None,
     archives: Sequence[ArchiveQuery] = (),
     clock: Clock | None = None,
@@ -103,6 +105,7 @@ def make_service(
         completeness=completeness,
         destinations=("pacs", "emr"),
         event_sinks=("log",),
+        deliveries=tuple(deliveries),
         told_events=frozenset(told),
         failure_destinations=frozenset(failures),
         retry=RetryPolicy(first=timedelta(seconds=1), most=timedelta(seconds=60)),
