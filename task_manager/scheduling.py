@@ -38,7 +38,7 @@ __all__ = ["AppOffer", "Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 _AFTER_FAILURE = timedelta(minutes=5)
-_LONGEST_TICK = timedelta(milliseconds=30)
+_LONGEST_TICK = timedelta(milliseconds=20)
 _NO_LONGER = "the rule does not match the study any more"
 _WAITS = "a person has to choose among more candidates"
 _MAY_RUN = frozenset({RuleVerdict.MATCHED, RuleVerdict.REVIEW, RuleVerdict.WAITING})
