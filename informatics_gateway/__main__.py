@@ -256,12 +256,22 @@ def try_rules_command(
     calling: Annotated[str, typer.Option(help="Calling AE title it would come from.")] = "",
     called: Annotated[str, typer.Option(help="Called AE title it would come to.")] = "AIRWAY",
     at: Annotated[str, typer.Option(help="Time of arrival, for time windows; now without it.")] = "",
+    asked_by: Annotated[list[str] | None, typer.Option(help="What asked for it too; may repeat.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanations as JSON.")] = False,
 ) -> None:
     """Tell what rules would make of files: a dry run that keeps nothing."""
     from informatics_gateway.commands import rules as command
 
-    command.try_rules(rules, study, order=order, calling=calling, called=called, at=at, as_json=as_json)
+    command.try_rules(
+        rules,
+        study,
+        order=order,
+        calling=calling,
+        called=called,
+        at=at,
+        as_json=as_json,
+        asked_by=tuple(asked_by or ()),
+    )
 
 
 @rules_app.command("replay")

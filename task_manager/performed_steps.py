@@ -14,6 +14,7 @@ from typing import Protocol
 from profiles.dicom_json import DicomJson
 from profiles.faults import Fault
 from task_manager.actor import Actor
+from task_manager.doorkeeping import no_room
 from task_manager.errors import ConflictError, StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.request_intake import RequestIntake
@@ -51,6 +52,8 @@ class StoredPerformedSteps:
         Where completed steps become requests.
     told
         Called after each commit: a study may be complete.
+    takes_messages
+        Whether there is room for anything new.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class StoredPerformedSteps:
         *,
         clock: Callable[[], datetime],
         told: Callable[[], None],
+        takes_messages: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database
         self._requests = requests
         self._clock = clock
         self._told = told
+        self._takes_messages = takes_messages
 
     def create_step(self, uid: str, attributes: DicomJson, *, actor: Actor) -> Accepted | Refused:
         """N-CREATE (F.7.2.1)."""
@@ -75,6 +80,8 @@ class StoredPerformedSteps:
         return self._durable(lambda connection, now: self._changed(connection, uid, changes, actor, now))
 
     def _durable(self, act: Callable[[Connection, datetime], PerformedStep | Refused]) -> Accepted | Refused:
+        if not self._takes_messages():
+            return no_room()
         for _ in range(_TRIES):
             try:
                 with self._database.write() as connection:

@@ -125,7 +125,7 @@ class RequestIntake:
         StoreError
             If the database fails; nothing was acknowledged.
         """
-        if not self._takes_messages():
+        if request.asked.action is not OrderAction.CANCEL and not self._takes_messages():
             return no_room()
         for _ in range(_TRIES):
             try:

@@ -344,7 +344,11 @@ class Service:
             database.write, clock=clock, told=self._inputs_came, requests=self.requests
         )
         self.performed_steps = StoredPerformedSteps(
-            database, self.requests, clock=clock, told=self._inputs_came
+            database,
+            self.requests,
+            clock=clock,
+            told=self._inputs_came,
+            takes_messages=takes_messages,
         )
 
     def push_step(self, ae_title: str, target: PushTarget, *, poll: timedelta) -> PushStep:

@@ -18,6 +18,7 @@ from informatics_gateway.commands.console import ERR, OUT, fail, program
 from informatics_gateway.configuration import database_url, load_settings, rules_folder
 from profiles.hl7.order import ParsedOrderMessage, parse_order_message
 from profiles.order import Order
+from profiles.request import IMAGES_CAME, RequestKind, Trigger
 from task_manager.actor import Source
 from task_manager.errors import InputError
 from task_manager.outcome import Refused
@@ -56,18 +57,32 @@ COLUMNS = (
 
 
 def try_rules(
-    rules: Path, study: Path, *, order: Path | None, calling: str, called: str, at: str, as_json: bool
+    rules: Path,
+    study: Path,
+    *,
+    order: Path | None,
+    calling: str,
+    called: str,
+    at: str,
+    as_json: bool,
+    asked_by: Sequence[str] = (),
 ) -> None:
     """Print what rules would make of DICOM files, as if they arrived now or at `at`; nothing is kept."""
     rule_set = _rules(rules)
     arrived = _moment(at, "--at") if at else utc_now()
     asked = _order(order) if order is not None else None
+    kinds = [_kind(trigger) for trigger in asked_by]
+    if asked is not None:
+        kinds.insert(0, RequestKind.HL7)
     source = Source(door="dicom", calling=calling, called=called)
     gathered = gathered_studies(_headers(study), source, arrived)
     if not gathered:
         fail(f"There is no DICOM instance in {study}.", status=1)
     evaluator = Evaluator(rule_set)
-    told = [(one, evaluator.explain(one.study, asked, one.acquisition)) for one in gathered]
+    triggers = (IMAGES_CAME, *(Trigger(kind=kind) for kind in dict.fromkeys(kinds)))
+    told = [
+        (one, evaluator.explain(one.study, asked, one.acquisition, triggers=triggers)) for one in gathered
+    ]
     if as_json:
         OUT.print(json.dumps([_study_json(one, found) for one, found in told], indent=2), markup=False)
         return
@@ -201,6 +216,13 @@ def _headers(folder: Path) -> Iterator[InstanceHeader]:
                 ERR.print(f"  left out: {path}: {faults}", markup=False)
     if refused > _MOST_REFUSED_SHOWN:
         ERR.print(f"  left out: {refused - _MOST_REFUSED_SHOWN} more files", markup=False)
+
+
+def _kind(text: str) -> RequestKind:
+    try:
+        return RequestKind(text)
+    except ValueError:
+        fail(f"--asked-by takes one of {', '.join(RequestKind)}.")
 
 
 def _order(path: Path) -> Order:

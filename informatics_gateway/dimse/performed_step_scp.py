@@ -28,6 +28,7 @@ from informatics_gateway.statuses import STATUSES
 from profiles.dicom_json import DicomJson
 from profiles.uids import is_uid
 from task_manager.actor import Actor
+from task_manager.doorkeeping import refusal_of
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.performed_steps import PerformedStepIntake
@@ -83,7 +84,7 @@ class PerformedStepProvider:
         except StoreError as error:
             extra = {"action": "performed_step.store_failed", **peer, **facts_of(error)}
             _LOG.warning("store failed", extra=extra)
-            return refused_answer(Refused(RefusalCode.OUT_OF_RESOURCES))
+            return refused_answer(Refused(refusal_of(error)))
         except Exception as error:  # noqa: BLE001 - the DIMSE edge: log once, answer, keep the association
             _LOG.error("message failed", extra={"action": "performed_step.failed", **peer, **facts_of(error)})
             return Answer(

@@ -284,3 +284,16 @@ def test_the_commands_are_there() -> None:
         [PROGRAM, "rules", "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     assert all(name in said.stdout for name in ("try", "replay", "train", "headers"))
+
+
+def test_try_as_if_somebody_had_asked(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = "rules:\n  - {name: r, app: a, when: {trigger.kind: person}, series: [{name: s, where: {Modality: CT}}]}\n"
+    rules = rules_file(tmp_path, asked)
+    tried(rules, files)
+    assert "'person'" not in capsys.readouterr().out.replace("equals 'person'", "")
+    tried(rules, files, asked_by=("person",))
+    assert "'person'" in capsys.readouterr().out.replace("equals 'person'", "")
+    with pytest.raises(SystemExit):
+        tried(rules, files, asked_by=("nobody",))
