@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request
@@ -18,6 +19,12 @@ from task_manager.study_decisions import StudyAction
 _MOST_AT_ONCE = 1000
 _LONGEST_NAME = 64
 _LONGEST_REASON = 500
+_MEANING = {
+    StudyAction.FORCE: "Complete a study now, whatever it waits for; who decided and why is kept.",
+    StudyAction.HOLD: "Keep a study from being complete until it is released; who decided and why is kept.",
+    StudyAction.RELEASE: "Take up a study again that was held or discarded; who decided and why is kept.",
+    StudyAction.DISCARD: "Let nothing run on a study any more; who decided and why is kept.",
+}
 _OPEN = (StudyState.RECEIVING, StudyState.HELD)
 
 
@@ -42,15 +49,20 @@ def router(service: Service) -> APIRouter:
             raise HTTPException(404, "no such study")
         return {"state": story.study.state.value, **completeness_json(story.completeness)}
 
-    @routes.post("/api/studies/{study_instance_uid}/{action}")
+    for action in StudyAction:
+        routes.post(f"/api/studies/{{study_instance_uid}}/{action}")(_deciding(service, action))
+    return routes
+
+
+def _deciding(service: Service, action: StudyAction) -> Callable[..., dict[str, str]]:
+    """The handler of one decision; who decided and why is kept."""
+
     def decide(
         study_instance_uid: str,
-        action: StudyAction,
         request: Request,
         by: Annotated[str, Body(max_length=_LONGEST_NAME)] = "",
         reason: Annotated[str, Body(max_length=_LONGEST_REASON)] = "",
     ) -> dict[str, str]:
-        """Complete a study now (force), hold it, release it, or discard it; who decided and why is kept."""
         if not is_uid(study_instance_uid):
             raise HTTPException(404, "no such study")
         actor = Actor(door="person", name=by, address=request.client.host if request.client else "")
@@ -62,4 +74,6 @@ def router(service: Service) -> APIRouter:
             )
         return {"study_instance_uid": study_instance_uid, "done": action.value}
 
-    return routes
+    decide.__name__ = f"{action.value}_study"
+    decide.__doc__ = _MEANING[action]
+    return decide

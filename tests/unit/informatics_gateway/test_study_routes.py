@@ -77,7 +77,7 @@ def test_a_decision_is_carried_out_and_kept_with_who_made_it(bed: TestBed, clien
         pytest.param(f"/api/studies/{STUDY}/release", {}, 409, id="not-held"),
         pytest.param(f"/api/studies/{STUDY}.9/hold", {}, 404, id="unknown"),
         pytest.param("/api/studies/nonsense/hold", {}, 404, id="no-uid"),
-        pytest.param(f"/api/studies/{STUDY}/explode", {}, 422, id="no-such-decision"),
+        pytest.param(f"/api/studies/{STUDY}/explode", {}, 404, id="no-such-decision"),
         pytest.param(f"/api/studies/{STUDY}/hold", {"reason": "x" * 501}, 422, id="too-long"),
     ],
 )
