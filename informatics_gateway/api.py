@@ -181,6 +181,18 @@ def story_json(story: StudyStory) -> dict[str, Any]:
         },
         "completeness": completeness_json(story.completeness),
         "told": told_json(story.told),
+        "fetches": [
+            {
+                "key": one.key,
+                "purpose": one.purpose.value,
+                "state": one.state.value,
+                "source": one.source,
+                "why": one.error,
+                "asked_by": one.asked_by,
+                "asked_at": _iso(one.asked_at),
+            }
+            for one in story.fetches
+        ],
         "requests": [
             {
                 "key": one.request_key,

@@ -215,6 +215,8 @@ class Application:
             wake_jobs=self._wake_jobs,
             archives=make_archives(settings),
             study_archives=study_archives,
+            has_room=disk.room.takes_images,
+            takes_messages=disk.room.takes_messages,
             new_uid=lambda: f"2.25.{uuid.uuid4().int}",
         )
         if Role.GATEWAY in self._roles:

@@ -146,7 +146,11 @@ def webhook_deliverer(
         patient=destination.patient,
         events=frozenset(destination.events),
     )
-    return WebhookDeliverer(webhook, http_address=surroundings.http_address, clock=clock)
+    try:
+        return WebhookDeliverer(webhook, http_address=surroundings.http_address, clock=clock)
+    except ConfigurationError as error:
+        faults = (Fault(f"{where}.{fault.path}", fault.message) for fault in error.faults)
+        raise ConfigurationError(*faults) from error
 
 
 def webhook_sink_name(destination: WebhookDestination) -> str:

@@ -40,6 +40,7 @@ _TITLES = {
     "rule": "An entry of `rules`",
     "window": "An entry of `active`",
     "input": "An entry of `series`",
+    "prior": "An entry of `priors`",
     "images": "`images`",
     "preference": "An entry of `prefer`",
     "completeness": "`completeness`",

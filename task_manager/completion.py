@@ -7,9 +7,10 @@ policy of its own may be ready before its study is complete, or keep the study o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from profiles.order import Order
 from task_manager.actor import Source
@@ -37,8 +38,17 @@ _RUNS = (RuleVerdict.MATCHED, RuleVerdict.REVIEW, RuleVerdict.PASSED_OVER)
 _EXAMINED = "CM"  # HL7 table 0038: the order is completed
 _SERIES_DETAIL, _INSTANCES_DETAIL = "expected_series", "expected_instances"
 
-Explain = Callable[[], Sequence[RuleExplanation]]
-"""Applies all rules to the study that is looked at; called only where the answer is needed."""
+
+class Seen(Protocol):
+    """What else is known of a study that is looked at; asked only where it is needed."""
+
+    @property
+    def order(self) -> Order | None:
+        """Its order."""
+
+    @property
+    def explanations(self) -> Sequence[RuleExplanation]:
+        """All rules applied to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +123,7 @@ class Completion:
         self._rules = tuple(rules)
         self._archives = tuple(archives)
 
-    def judge(
-        self, connection: Connection, study: Study, order: Order | None, explain: Explain, now: datetime
-    ) -> Judgement:
+    def judge(self, connection: Connection, study: Study, seen: Seen, now: datetime) -> Judgement:
         """Whether a study in RECEIVING, given with its series, is complete now."""
         images, series = _images(study)
         settled = self._settled(connection, study)
@@ -142,9 +150,9 @@ class Completion:
                 since=study.receiving_since or study.first_received_at,
                 last=study.last_received_at,
             ),
-            order=_order_word(order),
+            order=_order_word(seen.order) if self._policies.look_at_orders else None,
         )
-        decisions = self._decisions(policy, facts, explain)
+        decisions = self._decisions(policy, facts, seen)
         waiting = {rule: one for rule, one in decisions.items() if isinstance(one, Waiting)}
         ready = {rule: one for rule, one in decisions.items() if isinstance(one, Complete) and rule}
         if not waiting:
@@ -204,11 +212,13 @@ class Completion:
         return [Source.of(one) for one in studies.sources_of(connection, study.study_instance_uid)]
 
     def _decisions(
-        self, policy: CompletenessPolicy, facts: _Facts, explain: Explain
+        self, policy: CompletenessPolicy, facts: _Facts, seen: Seen
     ) -> dict[str, Complete | Waiting]:
         """The decision for the study itself under an empty name, and for each rule."""
         wants_series = Evidence.REQUIRED_SERIES in policy.evidence
-        explained = {one.rule: one for one in explain()} if wants_series or self._policies.rules else {}
+        explained = (
+            {one.rule: one for one in seen.explanations} if wants_series or self._policies.rules else {}
+        )
         missing = [_missing(one) for one in explained.values() if _may_match(one)]
         for_all = tuple(dict.fromkeys(name for names in missing for name in names)) if missing else None
         whole = facts.decide(policy, for_all)

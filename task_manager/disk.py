@@ -55,6 +55,7 @@ class Wanted(StrEnum):
     LOCK = "lock"
     JOB = "job"
     INPUT = "input"
+    FETCH = "fetch"
     KEEP = "keep"
     COMMITMENT = "commitment"
 
@@ -66,6 +67,7 @@ WANTED_TEXT: Mapping[Wanted, str] = {
     Wanted.LOCK: "a watcher holds a deletion lock on a workitem of it",
     Wanted.JOB: "a delivery of its results is not done",
     Wanted.INPUT: "a workitem of another study needs it",
+    Wanted.FETCH: "it is being fetched",
     Wanted.KEEP: "somebody asked to keep it",
     Wanted.COMMITMENT: "storage commitment of it is owed",
 }

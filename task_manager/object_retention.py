@@ -152,7 +152,7 @@ class ObjectRetention:
                     if plan is not None:
                         found.append(plan)
                 elsewhere = (
-                    wanted.needed_by_others(connection, [one.facts.study_instance_uid for one in found])
+                    wanted.needed_by_others(connection, [one.facts.study_instance_uid for one in found], now)
                     if found
                     else set()
                 )

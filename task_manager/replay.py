@@ -21,7 +21,7 @@ from task_manager.store import identities, orders, requests, studies
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
 
-_RUNS = {RuleVerdict.MATCHED, RuleVerdict.REVIEW}
+_RUNS = {RuleVerdict.MATCHED, RuleVerdict.REVIEW, RuleVerdict.WAITING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +115,15 @@ def differences(
 
 
 def _treatment(explanation: RuleExplanation | None) -> object:
-    """What happens to the study by a rule; None if nothing does. A review let go counts as one."""
+    """What happens to the study by a rule; None if nothing does. A review let go counts as one.
+
+    A rule that waits for more of the study, or for earlier ones, will run; which ones is not compared.
+    """
     if explanation is None or explanation.verdict not in _RUNS:
         return None
-    waits = explanation.verdict is RuleVerdict.REVIEW or bool(explanation.note)
+    lacks = any(one.lacks for one in explanation.priors)  # known only after a search: no replay has one
+    reviewed = explanation.verdict is RuleVerdict.REVIEW and not lacks
+    waits = reviewed or (explanation.verdict is RuleVerdict.MATCHED and bool(explanation.note))
     inputs = [(one.name, one.selected, one.selected_images) for one in explanation.requirements]
     return explanation.app, waits, inputs
 

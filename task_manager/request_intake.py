@@ -16,6 +16,7 @@ from profiles.faults import Fault
 from profiles.order import MessageKey, Order, OrderAction, OrderControl
 from profiles.request import REQUEST_ORDER, Request, RequestKind
 from task_manager.actor import Actor
+from task_manager.doorkeeping import no_room
 from task_manager.errors import ConflictError, StoreError
 from task_manager.fetching.model import FetchPurpose, FetchTarget
 from task_manager.fetching.requests import StudyFetches
@@ -88,6 +89,8 @@ class RequestIntake:
         Called after each commit, so that the worker looks for work at once.
     fetch
         Has studies fetched that are not here; None where nothing can be.
+    takes_messages
+        Whether there is room for anything new.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class RequestIntake:
         clock: Callable[[], datetime],
         wake: Callable[[], None],
         fetch: Fetch | None = None,
+        takes_messages: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database
         self._worklist = worklist
@@ -108,6 +112,7 @@ class RequestIntake:
         self._clock = clock
         self._wake = wake
         self._fetch = fetch
+        self._takes_messages = takes_messages
 
     def receive_request(self, request: Request, *, actor: Actor, terms: Terms = _ANY) -> Accepted | Refused:
         """Commit a request with all that follows, and only then accept it; all faults are told at once.
@@ -120,6 +125,8 @@ class RequestIntake:
         StoreError
             If the database fails; nothing was acknowledged.
         """
+        if not self._takes_messages():
+            return no_room()
         for _ in range(_TRIES):
             try:
                 outcome = self._receive(request, actor, terms)

@@ -24,6 +24,7 @@ from task_manager.rule_work import AppOffer, RuleWork
 from task_manager.rules.evaluate import Evaluator
 from task_manager.rules.explain import RuleExplanation, RuleVerdict, from_json, to_json
 from task_manager.rules.model import Rule, RuleSet
+from task_manager.seen_study import KeptView, SeenStudy
 from task_manager.store import identities, jobs, orders, priors, requests, reviews, studies
 from task_manager.store.acquisitions import StoredAcquisition
 from task_manager.store.database import Connection, Database
@@ -37,6 +38,7 @@ __all__ = ["AppOffer", "Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 _AFTER_FAILURE = timedelta(minutes=5)
+_LONGEST_TICK = timedelta(milliseconds=20)
 _NO_LONGER = "the rule does not match the study any more"
 _WAITS = "a person has to choose among more candidates"
 _MAY_RUN = frozenset({RuleVerdict.MATCHED, RuleVerdict.REVIEW, RuleVerdict.WAITING})
@@ -117,13 +119,16 @@ class Scheduler:
                     reviews.hold_review(connection, review, why=f"unexpected {type(error).__name__}")
         completed = 0
         waiting: dict[str, tuple[datetime, Judgement]] = {}
+        began = self._clock()
         for uid in due:
+            if self._clock() - began > _LONGEST_TICK:
+                break  # what is left is due in the next one, and who else waits for the loop goes on
             try:
                 looked = self._look(uid)
                 if looked is not None and looked.judgement.runs:
-                    completed += self._complete(uid, looked)
-                elif looked is not None and looked.study.deadline_at is not None:
-                    waiting[uid] = (looked.study.deadline_at, looked.judgement)
+                    completed += self._complete(uid, looked.kept)
+                elif looked is not None:
+                    waiting[uid] = (looked.deadline_at, looked.judgement)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - the edge of one study: the others must go on
@@ -152,25 +157,34 @@ class Scheduler:
         now = self._clock()
         with self._database.read() as connection:
             known = studies.whole_study(connection, study_instance_uid)
-            if known is None or not is_due(known, now):
+            if known is None or known.deadline_at is None or not is_due(known, now):
                 return None
-            study = identities.identified(connection, known)
-            _, order, triggers = self._order_of(connection, study)
-            explain = self._explaining(connection, study, order, triggers)
-            judgement = self._completion.judge(connection, study, order, explain, now)
-            asked = self._evaluator.is_costly and judgement.runs
-            explanations = explain() if asked else explain.kept
-        return _Looked(
-            study=study, order=order, triggers=triggers, explanations=explanations, judgement=judgement
+            seen = self._seen(connection, known)
+            judgement = self._completion.judge(connection, known, seen, now)
+            asked = judgement.runs and (self._evaluator.is_costly or seen.was_explained)
+            kept = seen.kept() if asked else None
+        return _Looked(deadline_at=known.deadline_at, judgement=judgement, kept=kept)
+
+    def _seen(
+        self, connection: Connection, known: Study, kept: KeptView | None = None, *, lock: bool = False
+    ) -> SeenStudy:
+        """A study with what else rules see; locked, its order stays until the transaction ends."""
+
+        def explain(
+            study: Study, order: Order | None, triggers: tuple[Trigger, ...]
+        ) -> tuple[RuleExplanation, ...]:
+            acquisition = StoredAcquisition(connection, study.study_instance_uid, self._object_path)
+            return self._evaluator.explain(study, order, acquisition, triggers=triggers)
+
+        return SeenStudy(
+            connection,
+            known,
+            join=lambda study: self._order_of(connection, study, lock=lock),
+            explain=explain,
+            kept=kept,
         )
 
-    def _explaining(
-        self, connection: Connection, study: Study, order: Order | None, triggers: tuple[Trigger, ...]
-    ) -> _Explaining:
-        acquisition = StoredAcquisition(connection, study.study_instance_uid, self._object_path)
-        return _Explaining(lambda: self._evaluator.explain(study, order, acquisition, triggers=triggers))
-
-    def _complete(self, study_instance_uid: str, looked: _Looked) -> bool:
+    def _complete(self, study_instance_uid: str, kept: KeptView | None) -> bool:
         """Let rules run, if they still may now that the study is locked; whether it is complete."""
         now = self._clock()
         with self._database.write() as connection:
@@ -178,20 +192,15 @@ class Scheduler:
             if known is None or known.deadline_at is None or not is_due(known, now):
                 return False
             whole = replace(known, series=studies.series_of(connection, study_instance_uid))
-            study = identities.identified(connection, whole)
-            # locked: who cancels it from now on finds the workitems made here
-            key, order, triggers = self._order_of(connection, study, lock=True)
-            explain = self._explaining(connection, study, order, triggers)
-            if looked.is_of(study, order, triggers):
-                explain.kept = looked.explanations
-            judgement = self._completion.judge(connection, study, order, explain, now)
+            seen = self._seen(connection, whole, kept, lock=True)
+            judgement = self._completion.judge(connection, whole, seen, now)
             if not judgement.runs:
-                seen = {study_instance_uid: (known.deadline_at, judgement)}
-                self._completion.keep_waiting(connection, seen, now)
+                waits = {study_instance_uid: (known.deadline_at, judgement)}
+                self._completion.keep_waiting(connection, waits, now)
                 return False
             is_whole = judgement.whole is not None
             study = replace(
-                study,
+                seen.study,
                 state=StudyState.COMPLETE if is_whole else StudyState.RECEIVING,
                 revision=known.revision + 1,
                 completed_at=now if is_whole else None,
@@ -199,7 +208,7 @@ class Scheduler:
                 evidence=judgement.whole.evidence if judgement.whole else None,
                 receiving_since=None if is_whole else known.receiving_since,
             )
-            self._commit(connection, study, judgement, (key, order), explain(), now)
+            self._commit(connection, study, judgement, seen, now)
         action = "study.complete" if is_whole else "study.ready"
         _LOG.info("study looked at", extra={"action": action, "study": study_instance_uid})
         return is_whole
@@ -209,13 +218,12 @@ class Scheduler:
         connection: Connection,
         study: Study,
         judgement: Judgement,
-        joined: tuple[str, Order | None],
-        explanations: Sequence[RuleExplanation],
+        seen: SeenStudy,
         now: datetime,
     ) -> None:
         patient_id = dicom_json.text(study.attributes, "PatientID")
         accession_number = dicom_json.text(study.attributes, "AccessionNumber")
-        key, order = joined
+        key, order = seen.order_key, seen.order
         number = accession_number or (order.accession_number if order else "")
         studies.put_study(connection, study, patient_id=patient_id, accession_number=number)
         self._completion.keep(connection, study.study_instance_uid, judgement, now)
@@ -236,7 +244,7 @@ class Scheduler:
             one
             if one.rule in judgement.ready
             else replace(one, verdict=RuleVerdict.WAITING, note=judgement.wait_of(one.rule))
-            for one in explanations
+            for one in seen.explanations
         ]
         told = with_waits(connection, study, self._rules.rules, told, now)
         if judgement.whole is not None and not any(one.verdict in _MAY_RUN for one in told):
@@ -403,34 +411,10 @@ class Scheduler:
         return not revoked
 
 
-class _Explaining:
-    """The rules applied to one study, once, and only if somebody asks."""
-
-    def __init__(self, explain: Callable[[], tuple[RuleExplanation, ...]]) -> None:
-        self._explain = explain
-        self.kept: tuple[RuleExplanation, ...] | None = None
-
-    def __call__(self) -> tuple[RuleExplanation, ...]:
-        if self.kept is None:
-            self.kept = self._explain()
-        return self.kept
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Looked:
-    """What was made of a study before it was locked; `explanations` is None if no rule was tried."""
+    """What came of a look; `kept` is None if no rule was applied, or none runs."""
 
-    study: Study
-    order: Order | None
-    triggers: tuple[Trigger, ...]
-    explanations: tuple[RuleExplanation, ...] | None
+    deadline_at: datetime
     judgement: Judgement
-
-    def is_of(self, study: Study, order: Order | None, triggers: tuple[Trigger, ...]) -> bool:
-        """Whether nothing that rules look at has changed since."""
-        return (order, triggers, study.attributes, study.series) == (
-            self.order,
-            self.triggers,
-            self.study.attributes,
-            self.study.series,
-        )
+    kept: KeptView | None

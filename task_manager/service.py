@@ -142,6 +142,8 @@ class Service:
         Asked for inputs that are not yet here.
     study_archives
         Studies are fetched from them, the first first.
+    has_room, takes_messages
+        Whether images are taken now (nothing is fetched while they are not), and whether anything new is.
     new_uid
         Makes Transaction UIDs, which nobody must be able to guess.
 
@@ -188,6 +190,8 @@ class Service:
         wake_jobs: Callable[[], None] = lambda: None,
         archives: Sequence[ArchiveQuery] = (),
         study_archives: Sequence[StudyArchive] = (),
+        has_room: Callable[[], bool] = lambda: True,
+        takes_messages: Callable[[], bool] = lambda: True,
         new_uid: Callable[[], str],
     ) -> None:
         self.database = database
@@ -286,6 +290,7 @@ class Service:
             retry=settings.retry,
             clock=clock,
             wake=wake,
+            has_room=has_room,
         )
         self.scheduler = scheduler = Scheduler(
             database,
@@ -311,6 +316,7 @@ class Service:
             clock=clock,
             wake=self._inputs_came,
             fetch=requested_fetch(self.fetches),
+            takes_messages=takes_messages,
         )
         self.priors = PriorStep(
             database,

@@ -17,12 +17,14 @@ from task_manager.delivery.breaker import Health
 from task_manager.delivery.commitment import Asked
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.dispatch.leases import replaced_uids
+from task_manager.fetching.model import Fetch
 from task_manager.outbox import FINISHED, Job, delivery_lane
 from task_manager.patient_story import ToldStory, told_story
 from task_manager.rules.explain import RuleExplanation, from_json
 from task_manager.store import (
     commitments,
     deliveries,
+    fetches,
     identities,
     jobs,
     leases,
@@ -158,6 +160,7 @@ class StudyStory:
     told: ToldStory
     requests: tuple[KeptRequest, ...] = ()
     completeness: WaitingStory = field(default_factory=WaitingStory)
+    fetches: tuple[Fetch, ...] = ()
     removed: tuple[RemovedObjects, ...] = ()
 
 
@@ -214,6 +217,7 @@ def study_story(database: Database, study_instance_uid: str) -> StudyStory | Non
             ),
             removed=tuple(removals.removed_of_study(connection, study_instance_uid)),
             completeness=waiting_story(connection, study),
+            fetches=tuple(fetches.fetches_of_study(connection, study_instance_uid)),
             requests=tuple(
                 requests.requests_of_study(
                     connection,

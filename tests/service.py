@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from profiles.codes import WORKITEM_LUNG_CT
+from profiles.sole.events import EventType
 from task_manager.actor import Actor
+from task_manager.delivery.policy import DeliveryPolicy
 from task_manager.dispatch.readiness import ArchiveQuery
 from task_manager.dispatching import DispatchSettings
 from task_manager.fetching.archives import StudyArchive
@@ -85,10 +87,13 @@ def make_service(
     apps: Mapping[str, AppOffer] = APPS,
     study_archives: Sequence[StudyArchive] = (),
     fetching: FetchLimits | None = None,
+    deliveries: Sequence[DeliveryPolicy] = (),
     completeness: Policies | None = None,
     archives: Sequence[ArchiveQuery] = (),
     clock: Clock | None = None,
     requesting: Sequence[RequestingKind] = (),
+    told: Collection[EventType] = (),
+    failures: Collection[str] = (),
 ) -> TestBed:
     """A service on SQLite in `folder`, or on `url`; calling it again is a restart."""
     clock = clock or Clock()
@@ -100,6 +105,9 @@ def make_service(
         completeness=completeness,
         destinations=("pacs", "emr"),
         event_sinks=("log",),
+        deliveries=tuple(deliveries),
+        told_events=frozenset(told),
+        failure_destinations=frozenset(failures),
         retry=RetryPolicy(first=timedelta(seconds=1), most=timedelta(seconds=60)),
         fetching=fetching or FetchLimits(),
         dispatch=DispatchSettings(requesting=tuple(requesting)),

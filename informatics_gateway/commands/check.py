@@ -8,6 +8,7 @@ from pathlib import Path
 from ai_apps.catalog import catalog
 from informatics_gateway.app import utc_now
 from informatics_gateway.commands.console import OUT, program
+from informatics_gateway.archives import make_study_archives
 from informatics_gateway.configuration import configured_rules, load_settings, rules_folder
 from informatics_gateway.destinations import make_deliverers
 
@@ -28,6 +29,8 @@ def check_config(config: Path | None) -> None:
     settings = load_settings(config)
     rules = configured_rules(settings, config, list(catalog()))
     make_deliverers(settings, utc_now)
+    for archive in make_study_archives(settings):
+        archive.close()
     OUT.print(f"Good: {config or 'all defaults'}", markup=False)
     OUT.print(
         f"  {len(rules.rules)} rules in {rules_folder(settings, config)}, version {rules.version}",

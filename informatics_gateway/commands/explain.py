@@ -92,7 +92,20 @@ def _study_lines(story: StudyStory) -> list[str]:
             f"  order      {order.order_number} (accession {order.accession_number or 'none'}, "
             f"{order.priority}, {order.status}) received {_at(order.received_at)}"
         )
-    return [*lines, *_request_lines(story), *_told_lines(story)]
+    return [*lines, *_fetch_lines(story), *_request_lines(story), *_told_lines(story)]
+
+
+def _fetch_lines(story: StudyStory) -> list[str]:
+    """How the study was asked of archives, and what came of it."""
+    lines = []
+    for one in story.fetches:
+        source = f" from {one.source}" if one.source else ""
+        expected = f", {one.expected} instances there" if one.expected else ""
+        refused = f", {one.refused} refused" if one.refused else ""
+        why = f" ({one.error})" if one.error else ""
+        what = f"{one.purpose.value}, {one.state.value}{source}{expected}{refused}{why}"
+        lines.append(f"  fetch      {_at(one.asked_at)} by {one.asked_by or 'somebody'}: {what}")
+    return lines
 
 
 def _request_lines(story: StudyStory) -> list[str]:
@@ -134,8 +147,11 @@ def _rule_lines(story: StudyStory) -> list[str]:
     revision = story.study.revision
     explanations = [explanation for number, _, explanation in story.explanations if number == revision]
     if not explanations:
-        waiting = story.study.state is StudyState.RECEIVING
-        return ["", "Rules are tried when the study is complete." if waiting else "No rules are configured."]
+        why = {
+            StudyState.RECEIVING: "Rules are tried when the study is complete.",
+            StudyState.KEPT: "Rules do not look at it: it was fetched, and nobody has asked for that.",
+        }
+        return ["", why.get(story.study.state, "No rules are configured.")]
     lines = ["", f"Rules (revision {revision})", *render(explanations).splitlines()]
     for one in explanations:
         if one.verdict is RuleVerdict.REVIEW:

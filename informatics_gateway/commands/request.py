@@ -110,7 +110,7 @@ def _sent(method: str, base: str, path: str, body: dict[str, Any] | None = None)
     if answer.is_success and isinstance(told, dict):
         return told
     detail = told.get("detail") if isinstance(told, dict) else None
-    fail("The request was refused:", *_faults(detail), status=1)
+    return fail("The request was refused:", *_faults(detail), status=1)
 
 
 def _faults(detail: object) -> list[str]:

@@ -44,12 +44,17 @@ class DimseStudyQuery:
         What the archive is called in the configuration.
     timeout_s
         For connecting, association and each answer.
+    most_series
+        Series of one study; an archive that tells more is not believed.
     """
 
-    def __init__(self, name: str, address: DicomAddress, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, name: str, address: DicomAddress, *, timeout_s: float = 30.0, most_series: int = _MOST_SERIES
+    ) -> None:
         self.name = name
         self._address = address
         self._timeout_s = timeout_s
+        self._most_series = most_series
 
     def close(self) -> None:
         """Nothing stays open between questions."""
@@ -93,7 +98,7 @@ class DimseStudyQuery:
             If it does not answer, refuses, or names more than can be.
         """
         with self._asking() as archive:
-            return _series(archive, study_instance_uid)
+            return self._series(archive, study_instance_uid)
 
     def find_instances(self, study_instance_uid: str, *, limit: int) -> Sequence[RemoteSeries]:
         """The series of a study with all their instances; none if it has not got the study.
@@ -106,7 +111,7 @@ class DimseStudyQuery:
         number = 0
         found = []
         with self._asking() as archive:
-            for series in _series(archive, study_instance_uid):
+            for series in self._series(archive, study_instance_uid):
                 identifier = _identifier("IMAGE", ("SOPClassUID", "SOPInstanceUID"))
                 identifier.StudyInstanceUID = study_instance_uid
                 identifier.SeriesInstanceUID = series.series_instance_uid
@@ -134,6 +139,21 @@ class DimseStudyQuery:
         with association([context], self._address, timeout_s=self._timeout_s) as archive:
             yield archive
 
+    def _series(self, archive: Any, study_instance_uid: str) -> list[RemoteSeries]:
+        identifier = _identifier("SERIES", ("SeriesInstanceUID", "BodyPartExamined"))
+        identifier.StudyInstanceUID = study_instance_uid
+        found: dict[str, RemoteSeries] = {}
+        for answer in pending_answers(archive, identifier):
+            uid = _text(answer, "SeriesInstanceUID")
+            if is_uid(uid):
+                found[uid] = RemoteSeries(
+                    series_instance_uid=uid, body_part=_text(answer, "BodyPartExamined")
+                )
+            if len(found) > self._most_series:
+                archive.abort()
+                raise RetryableDeliveryError("the archive tells more series than a study can have")
+        return list(found.values())
+
     def _study(self, answer: Dataset) -> RemoteStudy:
         number = _text(answer, "NumberOfStudyRelatedInstances")
         return RemoteStudy(
@@ -147,20 +167,6 @@ class DimseStudyQuery:
             description=_text(answer, "StudyDescription"),
             instances=int(number) if number.isascii() and number.isdigit() and len(number) < 8 else 0,
         )
-
-
-def _series(archive: Any, study_instance_uid: str) -> list[RemoteSeries]:
-    identifier = _identifier("SERIES", ("SeriesInstanceUID", "BodyPartExamined"))
-    identifier.StudyInstanceUID = study_instance_uid
-    found: dict[str, RemoteSeries] = {}
-    for answer in pending_answers(archive, identifier):
-        uid = _text(answer, "SeriesInstanceUID")
-        if is_uid(uid):
-            found[uid] = RemoteSeries(series_instance_uid=uid, body_part=_text(answer, "BodyPartExamined"))
-        if len(found) > _MOST_SERIES:
-            archive.abort()
-            raise RetryableDeliveryError("the archive tells more series than a study can have")
-    return list(found.values())
 
 
 def _identifier(level: str, keywords: Sequence[str]) -> Dataset:

@@ -27,6 +27,7 @@ _ISSUE_CODES: Mapping[RefusalCode, str] = {
     RefusalCode.DUPLICATE_INSTANCE: "duplicate",
     RefusalCode.INVALID_ATTRIBUTES: "business-rule",
     RefusalCode.OUT_OF_RESOURCES: "transient",
+    RefusalCode.NO_ROOM: "no-store",
 }
 
 

@@ -37,7 +37,7 @@ from profiles.fhir.task import read_task
 from profiles.request import Request as StudyRequest
 from profiles.request import RequestKind
 from task_manager.actor import Actor
-from task_manager.errors import StoreError
+from task_manager.errors import NoRoomError, StoreError
 from task_manager.outcome import Accepted, Refused, WarningCode
 from task_manager.request_intake import RequestIntake, Terms
 from task_manager.store.requests import KeptRequest
@@ -142,6 +142,8 @@ def _guarded(work: Callable[[], Response], request: Request) -> Response:
         return work()
     except _RefusedError as refused:
         return refused.response
+    except NoRoomError:
+        return error_response(507, "no-store", "there is no room; try again later", {"Retry-After": "10"})
     except StoreError:
         return error_response(
             503, "transient", "the store does not answer; try again later", {"Retry-After": "10"}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from profiles import dicom_json
@@ -44,27 +44,25 @@ def ship_order(instances: Iterable[Instance]) -> tuple[Instance, ...]:
             instance.sop_instance_uid,
         ),
     )
+    return tuple(sorted(_after_what_they_need(plain), key=lambda instance: is_report(instance.sop_class_uid)))
+
+
+def _after_what_they_need(plain: Sequence[Instance]) -> Iterator[Instance]:
+    """Each once, in the order given, but after what it refers to."""
     by_uid = {instance.sop_instance_uid: instance for instance in plain}
-    placed: dict[str, Instance] = {}
-    for instance in plain:
-        for one in _after_what_it_needs(instance, by_uid):
-            placed.setdefault(one.sop_instance_uid, one)
-    return tuple(sorted(placed.values(), key=lambda instance: is_report(instance.sop_class_uid)))
-
-
-def _after_what_it_needs(start: Instance, by_uid: Mapping[str, Instance]) -> Iterator[Instance]:
-    """What `start` refers to, what that refers to, and so on, the furthest first; each once."""
-    seen = {start.sop_instance_uid}
-    stack = [(start, iter(_references(start, by_uid)))]
-    while stack:
-        instance, needed = stack[-1]
-        following = next((uid for uid in needed if uid not in seen), None)
-        if following is None:
-            stack.pop()
-            yield instance
-        else:
-            seen.add(following)
-            stack.append((by_uid[following], iter(_references(by_uid[following], by_uid))))
+    seen: set[str] = set()
+    for start in plain:
+        stack = [(start, iter(_references(start, by_uid)))] if start.sop_instance_uid not in seen else []
+        seen.add(start.sop_instance_uid)
+        while stack:
+            instance, needed = stack[-1]
+            following = next((uid for uid in needed if uid not in seen), None)
+            if following is None:
+                stack.pop()
+                yield instance
+            else:
+                seen.add(following)
+                stack.append((by_uid[following], iter(_references(by_uid[following], by_uid))))
 
 
 def _references(instance: Instance, by_uid: Mapping[str, Instance]) -> list[str]:

@@ -315,8 +315,10 @@ class Deliveries:
             if record is None:
                 raise StoreError("workitem of a delivery is gone")
             workitem, origin = record.workitem, record.origin
-            outputs = output_sop_instance_uids(workitem.attributes)
-            instances = ship_order(studies.find_instances(connection, sop_instance_uids=outputs))
+            failed = workitem.state is ProcedureStepState.CANCELED  # what it left behind is no result
+            outputs = () if failed else output_sop_instance_uids(workitem.attributes)
+            found = studies.find_instances(connection, sop_instance_uids=outputs) if outputs else ()
+            instances = ship_order(found)
             order = orders.order_by_key(connection, origin.order_key) if origin.order_key else None
             patient = identities.patient_of(connection, instances[-1].attributes) if instances else None
             outdated = superseding.superseded_of(

@@ -26,6 +26,7 @@ from task_manager.store.database import Connection, Database
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_RUN = timedelta(minutes=5)
+_WITHOUT_ROOM = timedelta(seconds=30)
 _KEPT_FOR = timedelta(days=30)
 
 
@@ -74,6 +75,8 @@ class FetchStep:
         Plans the studies that an accession number is made of.
     wake
         Called when a study may be looked at by rules.
+    has_room
+        Whether images are taken now; fetches wait while they are not.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class FetchStep:
         retry: RetryPolicy,
         clock: Callable[[], datetime],
         wake: Callable[[], None],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database
         self.archives = archives
@@ -96,6 +100,7 @@ class FetchStep:
         self._retry = retry
         self._clock = clock
         self._wake = wake
+        self._has_room = has_room
 
     def perform(self, job: Job, stopping: Stopping) -> None:
         """Do what can be done of a claimed job and write what came of it.
@@ -105,6 +110,9 @@ class FetchStep:
         StoreError
             If that cannot be written: the job stays claimed.
         """
+        if not self._has_room():
+            self._go_on_later(job, _WITHOUT_ROOM)
+            return
         number, name, key = of_job_key(job.key)
         with self._database.read() as connection:
             fetch = fetches.fetch_by_key(connection, key)
@@ -154,6 +162,9 @@ class FetchStep:
         for piece in missing_pieces(uid, remote, held):
             if stopping() or self._clock() - began > _LONGEST_RUN:
                 self._go_on_later(job)
+                return
+            if not self._has_room():
+                self._go_on_later(job, _WITHOUT_ROOM)
                 return
             receiver = PieceReceiver(self._intake, piece, archive.actor, stopping)
             try:
@@ -284,9 +295,9 @@ class FetchStep:
         action = "fetch.held" if given_up else "fetch.postponed"
         _LOG.warning("a fetch did not succeed", extra={"action": action, "lane": job.lane, "error": error})
 
-    def _go_on_later(self, job: Job) -> None:
+    def _go_on_later(self, job: Job, pause: timedelta = timedelta(0)) -> None:
         with self._database.write() as connection:
-            jobs.put_back_job(connection, job, due_at=self._clock())
+            jobs.put_back_job(connection, job, due_at=self._clock() + pause)
 
     def _end_job(self, job: Job, summary: str) -> None:
         with self._database.write() as connection:

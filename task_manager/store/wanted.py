@@ -16,9 +16,11 @@ from sqlalchemy import Connection, and_, delete, exists, or_, select
 from profiles.sole.events import EventType, Outcome
 from profiles.ups.states import ProcedureStepState
 from task_manager.disk import StudyFacts, Wanted
+from task_manager.fetching.model import FetchState
 from task_manager.outbox import FINISHED
 from task_manager.rules.explain import RuleVerdict
 from task_manager.store.disk_tables import KeepRow
+from task_manager.store.fetch_tables import FetchRow, PriorWaitRow
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 from task_manager.study.model import StudyState
@@ -31,6 +33,9 @@ _EXPLANATION = METADATA.tables["explanation"]
 _EVENT = METADATA.tables["event"]
 _JOB = METADATA.tables["job"]
 _KEEP = METADATA.tables[KeepRow.__tablename__]
+_FETCH = METADATA.tables[FetchRow.__tablename__]
+_WAIT = METADATA.tables[PriorWaitRow.__tablename__]
+_FETCHING = (FetchState.WAITING.value, FetchState.RUNNING.value, FetchState.HELD.value)
 _FINISHED = tuple(state.value for state in FINISHED)
 _UNFINISHED = (ProcedureStepState.SCHEDULED.value, ProcedureStepState.IN_PROGRESS.value)
 
@@ -51,8 +56,10 @@ def study_facts(
         )
     ).all()
     wanted = set(_wanted(connection, study_instance_uid, [one.uid for one in workitems], now))
-    if row.state != StudyState.COMPLETE.value:
+    if row.state == StudyState.RECEIVING.value:
         wanted.add(Wanted.ARRIVING)
+    if row.state == StudyState.HELD.value:
+        wanted.add(Wanted.PERSON)
     if any(one.state in _UNFINISHED for one in workitems):
         wanted.add(Wanted.WORKITEM)
     if any(one.attention for one in workitems):
@@ -78,6 +85,8 @@ def _wanted(connection: Connection, study: str, workitems: Sequence[str], now: d
     kept = and_(_KEEP.c.study_instance_uid == study, or_(_KEEP.c.until.is_(None), _KEEP.c.until > now))
     if found(kept):
         yield Wanted.KEEP
+    if found(and_(_FETCH.c.study_instance_uid == study, _FETCH.c.state.in_(_FETCHING))):
+        yield Wanted.FETCH
 
 
 def _delivered_at(connection: Connection, study_instance_uid: str) -> datetime | None:
@@ -103,8 +112,8 @@ def _ran(connection: Connection, study_instance_uid: str) -> frozenset[str]:
     )
 
 
-def needed_by_others(connection: Connection, studies: Sequence[str]) -> set[str]:
-    """Which of `studies` an unfinished workitem names anywhere in what it was asked with."""
+def needed_by_others(connection: Connection, studies: Sequence[str], now: datetime) -> set[str]:
+    """Which of `studies` an unfinished workitem, or a rule that waits for priors, names anywhere."""
     needed: set[str] = set()
     asked = (
         select(_CONTENT.c.attributes)
@@ -114,6 +123,9 @@ def needed_by_others(connection: Connection, studies: Sequence[str]) -> set[str]
     with connection.execute(asked, execution_options={"yield_per": 100}) as found:
         for content in found.scalars():
             needed.update(study for study in studies if f'"{study}"' in content)
+    waiting = select(_WAIT.c.content).where(_WAIT.c.until > now)
+    for content in connection.execute(waiting).scalars():
+        needed.update(study for study in studies if f'"{study}"' in content)
     return needed
 
 

@@ -78,9 +78,17 @@ class Policies:
     @property
     def ask_archives(self) -> bool:
         """Whether any of them asks archives."""
-        each = [self.usual, *(one.policy for one in self.sources)]
-        changed = [change.evidence or () for change in self.rules.values()]
-        return any(Evidence.ARCHIVE in found for found in (*(one.evidence for one in each), *changed))
+        return self._count(Evidence.ARCHIVE)
+
+    @property
+    def look_at_orders(self) -> bool:
+        """Whether any of them counts on orders."""
+        return self._count(Evidence.ORDER)
+
+    def _count(self, evidence: Evidence) -> bool:
+        each = [self.usual.evidence, *(one.policy.evidence for one in self.sources)]
+        each += [change.evidence or () for change in self.rules.values()]
+        return any(evidence in found for found in each)
 
     def of(self, sources: Sequence[Source]) -> CompletenessPolicy:
         """The policy of a study: of the first entry that fits any of its sources."""

@@ -183,6 +183,31 @@ def _kept(bed: TestBed) -> None:
     pass_days(bed, 400)
 
 
+def _state(state: StudyState) -> Callable[[TestBed], None]:
+    def prepare(bed: TestBed) -> None:
+        delivered(bed)
+        with bed.database.write() as connection:
+            connection.execute(text("UPDATE study SET state = :state"), {"state": state.value})
+        pass_days(bed, 400)
+
+    return prepare
+
+
+def _fetched(bed: TestBed) -> None:
+    delivered(bed)
+    with bed.database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO fetch (fetch_key, study_instance_uid, accession_number, patient_id, archive, "
+                "purpose, state, parent_key, round, source, expected, refused, error, asked_by, asked_at, "
+                "changed_at) VALUES ('k', :study, '', '', '', 'asked', 'RUNNING', '', 1, '', 0, 0, '', '', "
+                "'2026-03-01T12:00:00.000000Z', '2026-03-01T12:00:00.000000Z')"
+            ),
+            {"study": STUDY},
+        )
+    pass_days(bed, 400)
+
+
 def _attention(bed: TestBed) -> None:
     delivered(bed)
     with bed.database.write() as connection:
@@ -199,6 +224,8 @@ def _attention(bed: TestBed) -> None:
         pytest.param(_locked, Wanted.LOCK, id="deletion-lock"),
         pytest.param(_kept, Wanted.KEEP, id="somebody-keeps-it"),
         pytest.param(_attention, Wanted.PERSON, id="waits-for-a-person"),
+        pytest.param(_state(StudyState.HELD), Wanted.PERSON, id="a-person-holds-the-study"),
+        pytest.param(_fetched, Wanted.FETCH, id="being-fetched"),
     ],
 )
 def test_what_is_wanted_stays(bed: TestBed, prepare: Callable[[TestBed], None], reason: Wanted) -> None:
@@ -208,6 +235,12 @@ def test_what_is_wanted_stays(bed: TestBed, prepare: Callable[[TestBed], None], 
     assert reason in why(bed, own)
     assert own.run_once() == (0, 0)
     assert files(bed) == before
+
+
+@pytest.mark.parametrize("state", [StudyState.KEPT, StudyState.DISCARDED])
+def test_what_nobody_works_on_is_no_reason(bed: TestBed, state: StudyState) -> None:
+    _state(state)(bed)
+    assert retention(bed).run_once()[0] == 2
 
 
 def test_what_commitment_is_owed_for_stays(bed: TestBed) -> None:

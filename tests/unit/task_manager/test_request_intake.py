@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from task_manager.request_intake import Terms
 from task_manager.store import orders
 from tests.instances import STUDY, ct
 from tests.service import PERFORMER, TestBed, make_service
+from tests.unit.task_manager.fetching.memory_archive import MemoryArchive
 from tests.unit.task_manager.steps import LOCK, ORDER, complete, order, workitem
 
 PERSON = Actor(door="person", name="alice")
@@ -276,3 +278,29 @@ def test_a_request_survives_a_restart(on_demand: TestBed) -> None:
         assert states(again) == ["SCHEDULED"]
     finally:
         again.database.close()
+
+
+def test_of_many_at_once_one_is_the_first(bed: TestBed) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda _: ask(bed, asking()), range(8)))
+    assert sorted(len(one.warnings) for one in outcomes if isinstance(one, Accepted)) == [0, *[1] * 7]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "fetched"),
+    [
+        (RequestKind.PERSON, {"accession_number": "A9"}, ["accession:A9"]),
+        (RequestKind.TASK, {"accession_number": "", "study_instance_uid": "1.2.9"}, ["study:1.2.9"]),
+        (RequestKind.PERSON, {"accession_number": "", "study_instance_uid": STUDY}, []),
+        (RequestKind.PERFORMED, {"accession_number": "", "study_instance_uid": "1.2.9"}, []),
+    ],
+    ids=["by accession number", "by study", "here already", "its images are to come"],
+)
+def test_a_study_that_is_not_here_is_fetched(
+    tmp_path: Path, kind: RequestKind, asked: dict[str, object], fetched: list[str]
+) -> None:
+    bed = make_service(tmp_path, study_archives=[MemoryArchive("pacs")])
+    bed.receive(ct(1))
+    assert isinstance(ask(bed, asking(kind=kind, **asked)), Accepted)
+    assert [one.fetch.key for one in bed.service.fetches.newest()] == fetched
+    bed.database.close()

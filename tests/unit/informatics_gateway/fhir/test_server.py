@@ -25,10 +25,9 @@ from tests.unit.task_manager.steps import complete, order
 FHIR = {"content-type": "application/fhir+json"}
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestBed]:
-    url = request.getfixturevalue("postgresql_dsn") if request.param == "postgresql" else ""
-    made = make_service(tmp_path, url)
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[TestBed]:
+    made = make_service(tmp_path)
     yield made
     made.database.close()
 
