@@ -186,6 +186,18 @@ def retention_command(
     doctor.retention(data, config, dry_run=dry_run, as_json=as_json)
 
 
+@app.command("backup")
+def backup_command(
+    to: Annotated[Path, typer.Argument(help="Folder of the backup; objects that are there already stay.")],
+    data: Data = _DATA,
+    config: Config = None,
+) -> None:
+    """Copy database, objects and configuration to a folder, while Airway runs."""
+    from informatics_gateway.commands import backup
+
+    backup.backup(data, config, to)
+
+
 @app.command("migrate")
 def migrate_command(data: Data = _DATA, config: Config = None) -> None:
     """Bring the database to this release's schema."""

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from informatics_gateway import job_routes
 from informatics_gateway.disk_metrics import DiskMetrics
-from informatics_gateway.study_words import completeness_json
+from informatics_gateway.study_words import completeness_json, superseded_json
 from profiles import dicom_json
 from profiles.uids import is_uid
 from task_manager.actor import Actor
@@ -301,6 +301,7 @@ def status_json(status: WorkitemStatus) -> dict[str, Any]:
         "attention": status.attention,
         "replaces": list(status.replaces),
         "replaced_by": status.replaced_by,
+        "superseded": superseded_json(status.superseded),
         "parent": status.parent,
         "subtasks": [
             {

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from task_manager.store.evidence import Awaited
+from task_manager.store.superseding import Superseded
 from task_manager.study.model import Study, StudyState
 from task_manager.study_decisions import ListedStudy
 from task_manager.waiting_story import ToldEvidence, WaitingStory
@@ -68,10 +69,17 @@ def completeness_json(story: WaitingStory) -> dict[str, Any]:
             for one in story.decisions
         ],
         "superseded": [
-            {"workitem_uid": uid, "by": one.by, "why": one.why, "at": _iso(one.at)}
+            {"workitem_uid": uid, **(superseded_json(one) or {})}
             for uid, one in sorted(story.superseded.items())
         ],
     }
+
+
+def superseded_json(superseded: Superseded | None) -> dict[str, Any] | None:
+    """Why results no longer count, as plain JSON values; None if they do."""
+    if superseded is None:
+        return None
+    return {"by": superseded.by, "why": superseded.why, "at": _iso(superseded.at)}
 
 
 def listed_json(listed: ListedStudy) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from task_manager.store import (
     studies,
     subtasks,
     succession,
+    superseding,
     workitems,
 )
 from task_manager.store.database import Connection, Database
@@ -43,6 +44,7 @@ from task_manager.store.records import Record
 from task_manager.store.removals import RemovedObjects
 from task_manager.store.requests import KeptRequest
 from task_manager.store.subtasks import Subtask
+from task_manager.store.superseding import Superseded
 from task_manager.study.model import Instance, Study
 from task_manager.waiting_story import WaitingStory, waiting_story
 from task_manager.workitem.columns import expires_at
@@ -84,6 +86,8 @@ class WorkitemStatus:
         UID of the workitem it is a part of.
     subtasks
         What it was handed on as, the oldest first.
+    superseded
+        Why its results no longer count; None if they do.
     """
 
     uid: str
@@ -108,6 +112,7 @@ class WorkitemStatus:
     replaced_by: str
     parent: str
     subtasks: tuple[Subtask, ...]
+    superseded: Superseded | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +272,7 @@ def _status(connection: Connection, record: Record) -> WorkitemStatus:
         replaced_by=successor.uid if successor else "",
         parent=parent.parent_uid if parent else "",
         subtasks=tuple(subtasks.subtasks_of_parent(connection, workitem.uid)),
+        superseded=superseding.superseded(connection, workitem.uid),
     )
 
 

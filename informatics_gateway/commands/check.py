@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ai_apps.catalog import catalog
 from informatics_gateway.app import utc_now
-from informatics_gateway.commands.console import OUT, program
 from informatics_gateway.archives import make_study_archives
+from informatics_gateway.commands.console import OUT, program
 from informatics_gateway.configuration import configured_rules, load_settings, rules_folder
 from informatics_gateway.destinations import make_deliverers
 

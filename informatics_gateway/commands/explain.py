@@ -21,7 +21,6 @@ from task_manager.rules.explain import RuleVerdict, render
 from task_manager.store.database import Database
 from task_manager.store.orders import OrderStatus
 from task_manager.store.reviews import review_key
-from task_manager.store.superseding import Superseded
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, study_story
 from task_manager.study.assembly import patient_ids
 from task_manager.study.model import StudyState
@@ -166,18 +165,11 @@ def _work_lines(story: StudyStory, lanes: Collection[str] | None) -> list[str]:
         why = {"REVOKED": ": the order is revoked.", "HELD": ": the order is on hold."}
         status = story.order.status if story.order is not None else ""
         return ["", "No workitem was created" + why.get(status, ".")]
-    of_none = story.completeness.superseded
-    found = (
-        line
-        for workitem in story.workitems
-        for line in _workitem_lines(workitem, of_none.get(workitem.uid), lanes)
-    )
+    found = (line for workitem in story.workitems for line in _workitem_lines(workitem, lanes))
     return ["", "Workitems", *found]
 
 
-def _workitem_lines(
-    workitem: WorkitemStory, superseded: Superseded | None, lanes: Collection[str] | None
-) -> list[str]:
+def _workitem_lines(workitem: WorkitemStory, lanes: Collection[str] | None) -> list[str]:
     lines = [f"  {workitem.label} {workitem.uid} (rule {workitem.rule or 'none, created by a peer'})"]
     lines.extend(f"    {_at(at)} {state} by {actor or 'a peer'}" for state, actor, at in workitem.states)
     if workitem.reason:
@@ -186,6 +178,7 @@ def _workitem_lines(
     lines.extend(
         f"    result {output.sop_class_uid} {output.sop_instance_uid}" for output in workitem.outputs
     )
+    superseded = workitem.status.superseded
     if superseded is not None:
         by = f" by {superseded.by}" if superseded.by else ""
         lines.append(f"    ! superseded{by} on {_at(superseded.at)}: {superseded.why}")

@@ -26,6 +26,9 @@ from task_manager.store.database import Connection, Database
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_RUN = timedelta(minutes=5)
+_LONGEST_PIECE = timedelta(minutes=45)
+"""Within the claim of a job: what takes longer is ended, and goes on with what is missing."""
+
 _WITHOUT_ROOM = timedelta(seconds=30)
 _KEPT_FOR = timedelta(days=30)
 
@@ -166,7 +169,13 @@ class FetchStep:
             if not self._has_room():
                 self._go_on_later(job, _WITHOUT_ROOM)
                 return
-            receiver = PieceReceiver(self._intake, piece, archive.actor, stopping)
+            until = self._clock() + _LONGEST_PIECE
+            receiver = PieceReceiver(
+                self._intake,
+                piece,
+                archive.actor,
+                lambda until=until: stopping() or self._clock() > until,  # type: ignore[misc]
+            )
             try:
                 archive.retrieve(piece, receiver)
             except RetryableDeliveryError as error:

@@ -32,6 +32,7 @@ from task_manager.study.model import Study
 _LOG = logging.getLogger(__name__)
 _LOOK_AGAIN = timedelta(seconds=15)
 _MOST_CANDIDATES_KEPT = 50
+_KEPT_FOR = timedelta(days=180)
 
 Settle = Callable[[Connection, PriorWait, Rule], str]
 """Runs a rule with what was found, in the transaction given; what came of it in words."""
@@ -213,6 +214,7 @@ class PriorStep:
             priors.put_wait(connection, settled, now)
             summary = self._settle(connection, settled, rule)
             jobs.finish_job(connection, job, summary=summary, now=now)
+            priors.purge_waits(connection, now - _KEPT_FOR)
         extra = {"action": "priors.settled", "study": wait.study_instance_uid, "rule": rule.name}
         _LOG.info("a rule waits no longer for earlier studies", extra=extra)
 

@@ -75,20 +75,12 @@ def hasten_studies_of(connection: Connection, order: Order, now: datetime) -> No
 
 def evidence_of(connection: Connection, study_instance_uid: str) -> tuple[StudyEvidence, ...]:
     """What everybody says of a study, in the order first told."""
-    return evidence_of_studies(connection, (study_instance_uid,)).get(study_instance_uid, ())
-
-
-def evidence_of_studies(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[StudyEvidence, ...]]:
-    """What everybody says of each of some studies, with one statement; nothing for one without evidence."""
     statement = (
         select(_EVIDENCE)
-        .where(_EVIDENCE.c.study_instance_uid.in_(uids))
+        .where(_EVIDENCE.c.study_instance_uid == study_instance_uid)
         .order_by(_EVIDENCE.c.first_told_at, _EVIDENCE.c.kind, _EVIDENCE.c.source)
     )
-    found: dict[str, list[StudyEvidence]] = {}
-    for row in connection.execute(statement):
-        found.setdefault(row.study_instance_uid, []).append(_evidence(row))
-    return {uid: tuple(told) for uid, told in found.items()}
+    return tuple(_evidence(row) for row in connection.execute(statement))
 
 
 def instances_here(connection: Connection, study_instance_uid: str) -> dict[str, str]:
@@ -141,13 +133,8 @@ class Look:
     looked_at: datetime
 
 
-def put_look(connection: Connection, study_instance_uid: str, look: Look) -> None:
-    """Keep what came of a look, in place of the one before."""
-    put_looks(connection, {study_instance_uid: look})
-
-
 def put_looks(connection: Connection, looks: Mapping[str, Look]) -> None:
-    """Keep what came of several looks."""
+    """Keep what came of looks at studies, in place of the ones before."""
     if not looks:
         return
     rows = [

@@ -50,6 +50,7 @@ class PriorWaitRow(Table, table=True):
     """A rule of one revision of a study that waits for earlier studies; `content` holds what was decided."""
 
     __tablename__ = "prior_wait"
+    __table_args__ = (Index("prior_wait_changed", "changed_at"),)
 
     study_instance_uid: str = Field(primary_key=True)
     revision: int = Field(primary_key=True)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from profiles.dicom_json import DicomJson, text
 from task_manager.fetching.model import FetchState
@@ -115,6 +115,11 @@ def put_wait(connection: Connection, wait: PriorWait, now: datetime) -> None:
     changes = {name: value for name, value in values.items() if name not in (*keys, "created_at")}
     statement = upsert(connection, _WAIT).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
+
+
+def purge_waits(connection: Connection, before: datetime) -> int:
+    """Forget waits that did not change since a time; how many. What was decided stays in explanations."""
+    return connection.execute(delete(_WAIT).where(_WAIT.c.changed_at < before)).rowcount
 
 
 def hold_review_again(

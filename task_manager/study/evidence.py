@@ -15,9 +15,6 @@ from types import MappingProxyType
 from profiles.dicom_json import DicomJson, items, text
 from task_manager.study.model import Evidence
 
-TOLD_KINDS = frozenset({Evidence.ORDER, Evidence.IAN, Evidence.MPPS, Evidence.ARCHIVE})
-"""Kinds of evidence that somebody tells; the others are seen in the study itself, or come with time."""
-
 MOST_INSTANCES = 100_000
 """Instances of one study that one source may name."""
 
@@ -31,7 +28,7 @@ class StudyEvidence:
     Attributes
     ----------
     kind
-        One of :data:`TOLD_KINDS`.
+        ORDER, IAN, MPPS or ARCHIVE; the others are seen in the study itself, or come with time.
     source
         Who says it, and of what: AE title, name of the archive, UID of the performed procedure step. The next
         word of the same kind and source takes the place of this one; of notifications it adds to it.

@@ -63,6 +63,10 @@ class Remains:
         known = {self._data / "store" / row[0] for row in self._rows("SELECT path FROM instance")}
         return [path for path in (self._data / "store" / "objects").rglob("*.dcm") if path not in known]
 
+    def objects(self) -> list[Path]:
+        """Committed files."""
+        return list((self._data / "store" / "objects").rglob("*.dcm"))
+
     def incoming(self) -> list[Path]:
         """Files on their way in."""
         return list((self._data / "store" / "incoming").iterdir())

@@ -29,6 +29,7 @@ from tests.dicom_wire import (
     status_of,
     store_command,
 )
+from tests.fhir_requests import service_request
 from tests.flow.airway import SENT_AT
 from tests.instances import STUDY, ct, data_set_bytes
 from tests.loopback.small_disk import MIB, SmallDisk
@@ -114,6 +115,16 @@ class Peers:
         )
         return answer.status_code
 
+    def request(self) -> int:
+        """Create a ServiceRequest; the HTTP status."""
+        answer = httpx.post(
+            f"{self._ends['http']}/fhir/ServiceRequest",
+            content=json.dumps(service_request()),
+            headers={"Content-Type": "application/fhir+json"},
+            timeout=60,
+        )
+        return answer.status_code
+
     def look(self, path: str) -> Any:
         """An answer of the server's own REST."""
         return httpx.get(f"{self._ends['http']}{path}", timeout=60).json()
@@ -170,6 +181,7 @@ def test_a_disk_without_a_byte_left(disk: SmallDisk, tmp_path: Path) -> None:
         assert reasons == [OUT_OF_RESOURCES] * 2
         assert code_of(peers.order(10 + round_)) == ("AE", "207")
         assert peers.create(10 + round_) in ((507,) if disk.mounted else (503, 507))
+        assert peers.request() in ((507,) if disk.mounted else (503, 507))
         assert peers.look("/health/live") == {"status": "live"}
     assert disk.incoming() == []
     for uid, content in list(peers.kept.items()):
@@ -179,6 +191,7 @@ def test_a_disk_without_a_byte_left(disk: SmallDisk, tmp_path: Path) -> None:
     assert peers.store(2).status_code == 200
     assert code_of(peers.order(11))[0] == "AA", "the same message as was refused"
     assert peers.create(11) == 201
+    assert peers.request() == 201
     all_are_kept(disk, peers)
     assert disk.process.running
 
@@ -243,6 +256,7 @@ def test_refused_before_the_disk_is_full(disk: SmallDisk, tmp_path: Path) -> Non
     assert peers.store(1).status_code == 507
     assert code_of(peers.order(2)) == ("AE", "207")
     assert peers.create(2) == 507
+    assert peers.request() == 507
     found = peers.look("/api/disk")
     assert (found["state"], found["left_bytes"], found["refused"] > 0) == ("full", 0, True)
     assert disk.free >= 10 * MIB, "what was refused took nothing"

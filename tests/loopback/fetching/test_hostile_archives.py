@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import http.server
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
+from conformance.peers.certificates import CertificateAuthority
 from conformance.peers.process import free_port
 from informatics_gateway.dicomweb.outbound import DicomWebService
 from informatics_gateway.dicomweb.study_archive import WadoRetrieval, WebStudyQuery
@@ -28,6 +30,7 @@ from informatics_gateway.dimse.retrieve_scu import (
     MoveRetrieval,
 )
 from informatics_gateway.dimse.study_query import DimseStudyQuery
+from informatics_gateway.dimse.tls import TlsFiles, client_context, server_context
 from task_manager.actor import Actor
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError
 from task_manager.fetching.archives import Piece, StudyQuestion
@@ -55,7 +58,7 @@ def receiver(intake: FolderIntake, stopping: Callable[[], bool] = lambda: False)
 
 
 @contextmanager
-def archive(**handlers: Callable[[Any], Any]) -> Iterator[DicomAddress]:
+def archive(tls: ssl.SSLContext | None = None, **handlers: Callable[[Any], Any]) -> Iterator[DicomAddress]:
     """A scripted archive: what it does at `find`, `get` and `move`."""
     events = {"find": evt.EVT_C_FIND, "get": evt.EVT_C_GET, "move": evt.EVT_C_MOVE}
     entity = AE(ae_title="ARCHIVE")
@@ -64,7 +67,7 @@ def archive(**handlers: Callable[[Any], Any]) -> Iterator[DicomAddress]:
     entity.add_supported_context(CTImageStorage, ExplicitVRLittleEndian, scu_role=True, scp_role=True)
     port = free_port()
     bound = [(events[name], handler) for name, handler in handlers.items()]
-    server = entity.start_server((HOST, port), block=False, evt_handlers=bound)
+    server = entity.start_server((HOST, port), block=False, evt_handlers=bound, ssl_context=tls)
     try:
         yield DicomAddress(host=HOST, port=port, called_ae_title="ARCHIVE")
     finally:
@@ -160,6 +163,26 @@ def test_the_destination_of_a_move_is_our_own(intake: FolderIntake) -> None:
         with pytest.raises(FinalDeliveryError, match="destination of a move"):
             retrieval.retrieve(PIECE, receiver(intake))
     assert asked == ["AIRWAY"]
+
+
+def test_an_archive_is_asked_by_mutual_tls(tmp_path: Path, intake: FolderIntake) -> None:
+    authority = CertificateAuthority(tmp_path)
+    theirs, ours = authority.issue("archive"), authority.issue("airway")
+    server = server_context(
+        TlsFiles(
+            certificate_file=theirs.certificate, key_file=theirs.key, client_ca_file=authority.certificate
+        )
+    )
+    client = client_context(
+        "tls", ca_file=authority.certificate, certificate_file=ours.certificate, key_file=ours.key
+    )
+    with archive(tls=server, get=sending(image(1), image(2))) as address:
+        secured = replace(address, tls=client, server_name="archive")
+        GetRetrieval(secured, ARCHIVE, timeout_s=5, silence_s=5).retrieve(PIECE, receiver(intake))
+        for refused in (replace(secured, server_name="another"), address):
+            with pytest.raises(RetryableDeliveryError, match="no association"):
+                GetRetrieval(refused, ARCHIVE, timeout_s=2).retrieve(PIECE, receiver(intake))
+    assert len(intake.instances) == 2
 
 
 def test_an_archive_that_answers_for_ever_is_not_believed() -> None:

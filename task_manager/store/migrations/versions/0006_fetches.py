@@ -56,3 +56,4 @@ def upgrade() -> None:
         _time("created_at"),
         _time("changed_at"),
     )
+    op.create_index("prior_wait_changed", "prior_wait", ["changed_at"], unique=False)

@@ -120,3 +120,11 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "owed").rmdir()
     with pytest.raises(StoreError):
         spool.add(request((CT, "1.1")), NOW)
+
+
+def test_what_a_process_that_died_had_begun_to_write_is_swept(tmp_path: Path) -> None:
+    spool = CommitmentSpool(tmp_path)
+    owed = spool.add(request((CT, "1.1")), NOW)
+    (tmp_path / "0123.part").write_bytes(b'{"asker"')
+    spool.sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{owed.key}.json"]
