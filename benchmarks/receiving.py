@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,16 +57,32 @@ class Receiver:
     instances: Callable[[str], int]
 
     def cpu_seconds(self) -> float:
-        """Processor time of the process and of its children that ended."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(int(ticks) for ticks in fields[11:15]) / _TICKS
+        """Processor time of the process and of its children, also of those that ended."""
+        ticks = 0
+        for pid in _with_children(self.pid):
+            with suppress(OSError):  # it ended just now, and its parent counts it
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += sum(int(part) for part in fields[11:15])
+        return ticks / _TICKS
 
     def resident_megabytes(self) -> float:
-        """Memory that the process holds."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        """Memory that the process and its children hold."""
+        kilobytes = 0
+        for pid in _with_children(self.pid):
+            with suppress(OSError):
+                for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                    kilobytes += int(line.split()[1]) if line.startswith("VmRSS:") else 0
+        return kilobytes / 1024
+
+
+def _with_children(pid: int) -> list[int]:
+    """A process and those that it or one of these started and that still run."""
+    found = [pid]
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += _with_children(int(child))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

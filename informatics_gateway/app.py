@@ -47,9 +47,11 @@ from informatics_gateway.dicomweb import (
 from informatics_gateway.dimse.commitment_scp import CommitmentProvider
 from informatics_gateway.dimse.commitment_spool import CommitmentSpool
 from informatics_gateway.dimse.event_scu import DimseEventSender
+from informatics_gateway.dimse.receivers import Receivers
 from informatics_gateway.dimse.server import DimseServer
 from informatics_gateway.dimse_watchers import DimseChannel
 from informatics_gateway.disk import COMMITMENTS, Disk
+from informatics_gateway.disk_settings import space_limits
 from informatics_gateway.hl7.server import DRAIN_S, Hl7Server
 from informatics_gateway.hl7_door import limits_of, mllp_tls_context, reading_of
 from informatics_gateway.http_server import HttpServer, answer_store_failures, let_pages_ask
@@ -64,6 +66,7 @@ from informatics_gateway.performers import (
     retention_limits,
     watching_settings,
 )
+from informatics_gateway.receiving_process import start_receiver
 from informatics_gateway.request_doors import request_routers
 from informatics_gateway.result_destinations import Surroundings
 from informatics_gateway.settings import Role, Settings
@@ -276,6 +279,7 @@ class Application:
             ),
             reported=service.deliveries.report_commitment,
             is_congested=lambda: self._settings.disk.reject_associations and not disk.room.takes_images(),
+            receivers=self._receivers(),
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
@@ -296,6 +300,23 @@ class Application:
             "dicom": {"host": gateway.dicom.host, "port": dimse.port, "ae_title": gateway.dicom.ae_title},
             "hl7": {"host": gateway.hl7.host, "port": hl7.port},
         }
+
+    def _receivers(self) -> Receivers | None:
+        """The processes that receive beside this one, where several are to.
+
+        Raises
+        ------
+        ConfigurationError
+            If they could not keep to a quota: each counts what it writes itself.
+        """
+        count = self._settings.gateway.dicom.processes
+        if count == 1:
+            return None
+        if space_limits(self._settings.disk).most_bytes:
+            raise ConfigurationError(
+                Fault("gateway.dicom.processes", "more than 1 goes with no quota; leave out one of the two")
+            )
+        return Receivers(count, start_receiver(self._settings, self._data), wake=self._wake)
 
     def _start_watching(self, service: Service, channel: WebSocketChannel) -> None:
         """Tell watchers of a restart, and from now on what is committed; stopped before the doors close."""

@@ -75,6 +75,8 @@ class DicomDoor(_Part):
     """Associations of one calling AE title at a time; 0 sets no bound."""
     silence_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """How long a peer may be silent before its association is ended, seconds."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """That receive C-STORE; with more than one, each is one beside the gateway itself. Not for `tls`."""
     tls: DicomTls | None = None
     """Speaks TLS only; none speaks in the clear."""
 

@@ -20,6 +20,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from informatics_gateway.dimse.admission import Admission
 from informatics_gateway.dimse.receive_loop import Negotiated, Provider
+from informatics_gateway.dimse.receivers import Receivers
 from informatics_gateway.dimse.upper_layer import UpperLayer
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +35,14 @@ class _Handler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         server = self.server
-        UpperLayer(association, self.request, server.provider, server.negotiated, timeout_s=server.timeout_s)
+        UpperLayer(
+            association,
+            self.request,
+            server.provider,
+            server.negotiated,
+            timeout_s=server.timeout_s,
+            receivers=server.receivers,
+        )
         return association
 
 
@@ -52,6 +60,7 @@ class Listener(ThreadedAssociationServer):
     admission: Admission = Admission()
     tls: ssl.SSLContext | None = None
     timeout_s: float = 60.0
+    receivers: Receivers | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._arriving = 0

@@ -14,7 +14,10 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from typing import Protocol
 
+P_DATA = 0x04
+"""Type of a P-DATA-TF PDU."""
 _BUFFER_BYTES = 512 * 1024
 _AT_ONCE = socket.MSG_DONTWAIT
 _PDU_HEADER = struct.Struct(">BxL")
@@ -30,6 +33,16 @@ class StalledError(Exception):
     """The peer sends nothing, or next to nothing, in the middle of something."""
 
 
+class Waker(Protocol):
+    """What becomes readable when something else than bytes of the peer wants attention."""
+
+    def fileno(self) -> int:
+        """What is polled."""
+
+    def recv(self, most: int, /) -> bytes:
+        """Take what was said."""
+
+
 class PduStream:
     """Reads a connection.
 
@@ -40,7 +53,7 @@ class PduStream:
     timeout_s
         How long nothing may come in the middle of a PDU; also the span over which the least rate is taken.
     waker
-        A socket that becomes readable when something else than bytes of the peer wants attention.
+        Becomes readable when something else than bytes of the peer wants attention.
     interrupted
         Asked after `waker` spoke, whether to stop in the middle of a PDU.
     before_refill
@@ -52,7 +65,7 @@ class PduStream:
         connection: socket.socket,
         *,
         timeout_s: float,
-        waker: socket.socket | None = None,
+        waker: Waker | None = None,
         interrupted: Callable[[], bool] = lambda: False,
         before_refill: Callable[[], None] = lambda: None,
     ) -> None:
@@ -118,6 +131,23 @@ class PduStream:
         start = self._start
         self._start += count
         return self._view[start : self._start]
+
+    def peek(self, count: int) -> memoryview:
+        """The next few bytes, which stay; valid until the next call."""
+        while self._end - self._start < count:
+            self._refill()
+        return self._view[self._start : self._start + count]
+
+    def unread(self) -> bytes:
+        """What was read and not given out; it is forgotten here."""
+        rest = bytes(self._view[self._start : self._end])
+        self._start = self._end = 0
+        return rest
+
+    def restore(self, unread: bytes) -> None:
+        """Begin with what another reader of the connection has read."""
+        self._view[: len(unread)] = unread
+        self._start, self._end = 0, len(unread)
 
     def read(self, count: int) -> bytes:
         """The next bytes; the caller has bounded `count`."""

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from informatics_gateway.dimse import command_set
-from informatics_gateway.dimse.pdu_stream import PduStream
+from informatics_gateway.dimse.pdu_stream import P_DATA, PduStream
 from informatics_gateway.dimse.storage_scp import Reception, StoreAnswer, StoreRequest
 from task_manager.actor import Actor
 
+_PDU_HEADER = struct.Struct(">BxL")
 _ITEM = struct.Struct(">LBB")
+_MOST_PEEKED = 4096
 _CONTEXT_AND_CONTROL = 2
 _COMMAND, _LAST = 0x01, 0x02
 _MAX_COMMAND_BYTES = 64 * 1024
@@ -27,6 +29,30 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _SUCCESS = 0x0000
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
 _CANNOT_UNDERSTAND = 0xC000
+
+
+def begins_a_store(stream: PduStream) -> bool:
+    """Whether the next PDU begins a C-STORE with the whole of its command set; nothing is taken.
+
+    Raises
+    ------
+    ConnectionEndedError, StalledError
+        If as much as tells this does not come.
+    """
+    if stream.peek(1)[0] != P_DATA:
+        return False
+    _, length = _PDU_HEADER.unpack(stream.peek(_PDU_HEADER.size))
+    if length < _ITEM.size:
+        return False
+    begin = _PDU_HEADER.size + _ITEM.size
+    item, _, control = _ITEM.unpack(stream.peek(begin)[_PDU_HEADER.size :])
+    if control != _COMMAND | _LAST or not _CONTEXT_AND_CONTROL < item <= min(length - 4, _MOST_PEEKED):
+        return False
+    command = bytes(stream.peek(begin + item - _CONTEXT_AND_CONTROL)[begin:])
+    try:
+        return command_set.command_field(command_set.elements_of(command)) == command_set.C_STORE_RQ
+    except command_set.CommandError:
+        return False
 
 
 class DisorderError(Exception):
@@ -97,6 +123,11 @@ class ReceiveLoop:
         self.stored = 0
         """Instances that were answered with success."""
         stream.before_refill = self._flush
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """The association as it was negotiated."""
+        return self._negotiated
 
     @property
     def within_message(self) -> bool:

@@ -32,6 +32,7 @@ from informatics_gateway.dimse.listener import Listener
 from informatics_gateway.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from informatics_gateway.dimse.performed_step_scp import PerformedStepProvider
 from informatics_gateway.dimse.receive_loop import Negotiated
+from informatics_gateway.dimse.receivers import Receivers
 from informatics_gateway.dimse.steering import steer
 from informatics_gateway.dimse.storage_scp import StorageProvider
 from informatics_gateway.dimse.ups_dataset import TRANSFER_SYNTAXES
@@ -82,6 +83,8 @@ class DimseServer:
         Where performed procedure steps of modalities go; without, they are not offered.
     is_congested
         Whether associations that would store are rejected for now, temporary congestion (PS3.8 9.3.4).
+    receivers
+        Processes that receive C-STORE beside this one; started and stopped with the port.
     """
 
     def __init__(
@@ -103,8 +106,10 @@ class DimseServer:
         reported: Reported | None = None,
         performed_steps: PerformedStepIntake | None = None,
         is_congested: Callable[[], bool] = lambda: False,
+        receivers: Receivers | None = None,
     ) -> None:
         self.ae_title = ae_title
+        self._receivers = receivers
         self._address = (host, port)
         self._provider = StorageProvider(intake)
         self._admission = admission or Admission()
@@ -181,6 +186,9 @@ class DimseServer:
         server.admission = self._admission
         server.tls = self._tls
         server.timeout_s = self._timeout_s
+        server.receivers = self._receivers
+        if self._receivers is not None:
+            self._receivers.start()
         self._address = (self._address[0], int(server.server_address[1]))
         self._server = server
         self._thread = threading.Thread(
@@ -208,6 +216,8 @@ class DimseServer:
             association.abort()
         for association in server.active_associations:
             association.join(timeout=grace_s)
+        if self._receivers is not None:
+            self._receivers.stop()
         _LOG.info("DICOM port closed", extra={"action": "dimse.stopped"})
 
     def _consider(self, event: Any) -> None:

@@ -8,7 +8,9 @@ and hands all else to the library, whose own thread for the association runs onl
 from __future__ import annotations
 
 import logging
+import select
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -21,7 +23,14 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, P_DATA
 
 from informatics_gateway.dimse.pdu_stream import ConnectionEndedError, PduStream, StalledError
-from informatics_gateway.dimse.receive_loop import DisorderError, Negotiated, Provider, ReceiveLoop
+from informatics_gateway.dimse.receive_loop import (
+    DisorderError,
+    Negotiated,
+    Provider,
+    ReceiveLoop,
+    begins_a_store,
+)
+from informatics_gateway.dimse.receivers import Receivers
 
 _LOG = logging.getLogger(__name__)
 _P_DATA = 0x04
@@ -48,6 +57,8 @@ class UpperLayer(DULServiceProvider):
         What was negotiated, asked when the first P-DATA-TF comes.
     timeout_s
         How long a peer may be silent in the middle of something.
+    receivers
+        Processes that a connection in the clear is lent to after its first C-STORE; none receives all here.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class UpperLayer(DULServiceProvider):
         negotiated: Callable[[Association], Negotiated],
         *,
         timeout_s: float,
+        receivers: Receivers | None = None,
     ) -> None:
         super().__init__(association)
         self._run_loop_delay = 0.0  # it waits where bytes are awaited
@@ -67,6 +79,7 @@ class UpperLayer(DULServiceProvider):
         self._waking, self._woken = socket.socketpair()
         self._waking.setblocking(False)
         self._loop: ReceiveLoop | None = None
+        self._receivers = None if isinstance(connection, ssl.SSLSocket) else receivers
         self._messages: deque[bytes] = deque()
         self._asked_to_send = 0.0
         self._connection = connection
@@ -200,6 +213,8 @@ class UpperLayer(DULServiceProvider):
 
     def _read_pdu(self) -> None:
         self._stream.begin()
+        if self._is_to_lend() and self._lend():
+            return
         kind, length = self._stream.header()
         if kind == _P_DATA and self.state_machine.current_state == _ESTABLISHED:
             if self._loop is None:
@@ -219,6 +234,43 @@ class UpperLayer(DULServiceProvider):
         pdu, event = self._decode_pdu(bytearray(bytes((kind, 0)) + length.to_bytes(4, "big") + body))
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
+
+    def _is_to_lend(self) -> bool:
+        """Whether a C-STORE follows that is not the first, and nothing else is to do."""
+        return (
+            self._receivers is not None
+            and self._loop is not None
+            and self._loop.stored > 0
+            and self.state_machine.current_state == _ESTABLISHED
+            and self._goes_on()
+            and begins_a_store(self._stream)
+        )
+
+    def _lend(self) -> bool:
+        """Let another process receive until something else comes; whether there is one."""
+        assert self._receivers is not None
+        assert self._loop is not None
+        unread = self._stream.unread()
+        loan = self._receivers.lend(self._connection, self._loop.negotiated, unread)
+        if loan is None:
+            self._stream.restore(unread)
+            return False
+        waiting = select.poll()
+        for one in (loan.fileno(), self._woken.fileno()):
+            waiting.register(one, select.POLLIN)
+        while True:
+            ready = [number for number, _ in waiting.poll(_TICK_S * 1000)]
+            self._idle_timer.restart()
+            if loan.fileno() in ready:
+                break
+            if self._woken.fileno() in ready:
+                self._woken.recv(4096)
+            if not self._goes_on():
+                loan.ask_back(at_once=self._is_ending())
+        ended = loan.end()
+        self._loop.stored += ended.stored
+        self._stream.restore(ended.unread)
+        return True
 
     def _make_loop(self) -> ReceiveLoop:
         return ReceiveLoop(

@@ -7,7 +7,9 @@ Statements live in the sibling modules and take the connection they are given.
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
 import sqlite3
 import threading
 import time
@@ -131,6 +133,7 @@ class Database:
         self._writer = threading.Lock()
         self._held: Connection | None = None
         self._plain: tuple[PoolProxiedConnection, PlainCursor] | None = None
+        self._turn_file = _turn_file(parsed) if self._sqlite else -1
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -165,7 +168,7 @@ class Database:
                 with self.engine.begin() as connection:
                     yield connection
                 return
-            with self._writer, self._writing() as connection, connection.begin():
+            with self._writer, self._turn(), self._writing() as connection, connection.begin():
                 yield connection
 
     @contextmanager
@@ -184,12 +187,25 @@ class Database:
                     with self.engine.begin() as connection:
                         yield PlainCursor(connection.connection.cursor(), "%s")
                     return
-                with self._writer, self._plain_transaction() as cursor:
+                with self._writer, self._turn(), self._plain_transaction() as cursor:
                     yield cursor
             except dialect.loaded_dbapi.Error as error:
                 errors = dialect.loaded_dbapi.Error
                 broken = dialect.is_disconnect(error, None, None)
                 raise DBAPIError.instance("", None, error, errors, True, broken, dialect) from error
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Queue with other processes that write: SQLite would look again and again, and sleep between."""
+        turn = self._turn_file
+        if turn < 0:
+            yield
+            return
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(turn, fcntl.LOCK_UN)
 
     @contextmanager
     def _plain_transaction(self) -> Iterator[PlainCursor]:
@@ -280,7 +296,21 @@ class Database:
             if self._plain is not None:
                 self._plain[0].close()
                 self._plain = None
+            if self._turn_file >= 0:
+                os.close(self._turn_file)
+                self._turn_file = -1
         self.engine.dispose()
+
+
+def _turn_file(url: URL) -> int:
+    """Beside a database in a file, what its writers queue on; -1 where there is none."""
+    path = url.database or ""
+    if not path or path == ":memory:" or path.startswith("file:"):
+        return -1
+    try:
+        return os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return -1
 
 
 def _parsed(url: str) -> URL:

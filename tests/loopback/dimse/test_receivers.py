@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receiving by several processes behind one port: any order, limits, crashes, and the end of all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from conformance.peers.process import wait_until
+from informatics_gateway.completeness_settings import completeness_policies
+from informatics_gateway.configuration import database_url
+from informatics_gateway.dimse.receivers import Receivers
+from informatics_gateway.dimse.server import DimseServer
+from informatics_gateway.receiving_process import start_receiver
+from informatics_gateway.settings import Settings
+from task_manager.instance_intake import StoringIntake
+from task_manager.store.database import Database
+from task_manager.store.objects import FileObjectStore
+from task_manager.store.studies import find_instances
+from tests.dicom_wire import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    associate,
+    echo_command,
+    item,
+    message,
+    pdu,
+    read_answer,
+    read_pdu,
+    status_of,
+    store_command,
+)
+from tests.instances import STUDY, ct, data_set_bytes
+
+HOST = "127.0.0.1"
+ECHO_CONTEXT, CT_CONTEXT = 1, 3
+CONTEXTS = ((ECHO_CONTEXT, VERIFICATION, IMPLICIT), (CT_CONTEXT, CT, EXPLICIT))
+SETTINGS = Settings()
+
+
+class Gateway:
+    """A port, two processes that receive for it, and the store of all three."""
+
+    def __init__(self, data: Path) -> None:
+        self.database = Database(database_url(SETTINGS, data))
+        self.database.migrate()
+        self.objects = FileObjectStore(data / "store")
+        self.woken = threading.Event()
+        study = SETTINGS.study
+        intake = StoringIntake(
+            self.database,
+            self.objects,
+            policies=completeness_policies(study.quiet_period_s, study.completeness, study.sources),
+            clock=lambda: datetime.now(UTC),
+            wake=self.woken.set,
+        )
+        self.receivers = Receivers(2, start_receiver(SETTINGS, data), wake=self.woken.set)
+        self.server = DimseServer(intake, max_associations=4, receivers=self.receivers)
+
+    def has_all(self) -> None:
+        wait_until(lambda: len(self.receivers.pids) == 2, "both processes receive", timeout_s=90)
+
+    def numbers(self) -> list[int | None]:
+        with self.database.read() as connection:
+            return sorted(one.instance_number or 0 for one in find_instances(connection))
+
+    def staged(self) -> list[Path]:
+        return list((self.objects.root / "incoming").iterdir())
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path_factory.mktemp("receivers"))
+    gateway.server.start()
+    try:
+        yield gateway
+    finally:
+        gateway.server.stop(grace_s=0.2)
+        gateway.objects.close()
+        gateway.database.close()
+
+
+@pytest.fixture
+def gateway(started: Gateway) -> Gateway:
+    started.has_all()
+    return started
+
+
+@contextmanager
+def raw(gateway: Gateway) -> Iterator[socket.socket]:
+    with socket.create_connection((HOST, gateway.server.port), timeout=20) as connection:
+        connection.sendall(associate(CONTEXTS))
+        kind, _ = read_pdu(connection)
+        assert kind == 2, f"PDU type {kind} instead of an acceptance"
+        yield connection
+
+
+def store(number: int, *, piece: int = 16384) -> bytes:
+    data = data_set_bytes(ct(number, pixels=65536))
+    return message(CT_CONTEXT, store_command(f"{STUDY}.1.{number}", message_id=number), data, piece=piece)
+
+
+def stores(connection: socket.socket, number: int) -> bool:
+    connection.sendall(store(number))
+    return status_of(read_answer(connection)) == 0
+
+
+def echoes(connection: socket.socket) -> bool:
+    connection.sendall(message(ECHO_CONTEXT, echo_command()))
+    return status_of(read_answer(connection)) == 0
+
+
+def releases(connection: socket.socket) -> bool:
+    connection.sendall(pdu(5, bytes(4)))
+    return read_pdu(connection)[0] == 6
+
+
+def test_stores_and_echoes_in_any_order(gateway: Gateway) -> None:
+    with raw(gateway) as connection:
+        for number in range(1, 9):
+            assert stores(connection, number)
+            assert number % 3 or echoes(connection)
+        assert echoes(connection)
+        assert releases(connection)
+    assert set(range(1, 9)) <= set(gateway.numbers())
+    assert gateway.staged() == []
+
+
+def test_what_is_asked_before_the_answer_came_is_answered_too(gateway: Gateway) -> None:
+    asked = [store(number) for number in range(11, 17)]
+    asked.insert(4, message(ECHO_CONTEXT, echo_command(message_id=99)))
+    with raw(gateway) as connection:
+        connection.sendall(b"".join(asked) + pdu(5, bytes(4)))
+        answers = [read_answer(connection) for _ in asked]
+        assert read_pdu(connection)[0] == 6
+    told = [int.from_bytes(answer[0x0120], "little") for answer in answers]
+    assert [one for one in told if one != 99] == list(range(11, 17))
+    assert 99 in told
+    assert {status_of(answer) for answer in answers} == {0}
+
+
+def test_associations_at_a_time_all_store(gateway: Gateway) -> None:
+    failed: list[int] = []
+
+    def send(first: int) -> None:
+        with raw(gateway) as connection:
+            failed.extend(number for number in range(first, first + 10) if not stores(connection, number))
+
+    threads = [threading.Thread(target=send, args=(first,)) for first in (100, 200, 300, 400)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert failed == []
+    expected = {first + number for first in (100, 200, 300, 400) for number in range(10)}
+    assert expected <= set(gateway.numbers())
+
+
+def test_the_limit_holds_for_all_processes_together(gateway: Gateway) -> None:
+    with raw(gateway) as one, raw(gateway) as two, raw(gateway) as three, raw(gateway) as four:
+        for number, connection in enumerate((one, two, three, four), start=500):
+            assert stores(connection, number)
+            assert stores(connection, number + 10)
+        with socket.create_connection((HOST, gateway.server.port), timeout=20) as more:
+            more.sendall(associate(CONTEXTS))
+            assert read_pdu(more)[0] == 3
+        for connection in (one, two, three, four):
+            assert releases(connection)
+
+
+def test_an_abort_inside_an_object_leaves_nothing(gateway: Gateway) -> None:
+    with raw(gateway) as connection:
+        assert stores(connection, 601)
+        connection.sendall(store(602)[:30_000])
+        connection.sendall(b"")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: not gateway.staged(), "nothing is left over", timeout_s=20)
+    assert 602 not in gateway.numbers()
+
+
+def test_disorder_ends_the_association(gateway: Gateway) -> None:
+    begun = message(CT_CONTEXT, store_command(f"{STUDY}.1.702", message_id=2))
+    with raw(gateway) as connection:
+        assert stores(connection, 701)
+        connection.sendall(begun + pdu(4, item(CT_CONTEXT + 2, 0, bytes(100))))
+        assert read_pdu(connection)[0] == 7
+    with raw(gateway) as connection:
+        assert echoes(connection)
+
+
+def test_a_process_that_dies_is_noticed_and_replaced(gateway: Gateway) -> None:
+    before = set(gateway.receivers.pids)
+    with raw(gateway) as connection:
+        assert stores(connection, 801)
+        connection.sendall(store(802)[:30_000])
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert connection.recv(1) == b""
+    gateway.has_all()
+    assert before.isdisjoint(gateway.receivers.pids)
+    with raw(gateway) as connection:
+        assert stores(connection, 803)
+        assert stores(connection, 804)
+    found = gateway.numbers()
+    assert 802 not in found
+    assert {801, 803, 804} <= set(found)
+
+
+def test_a_new_study_of_another_process_wakes_the_worker(gateway: Gateway) -> None:
+    with raw(gateway) as connection:
+        assert stores(connection, 901)
+        gateway.woken.clear()
+        study = f"{STUDY}.77"
+        data = data_set_bytes(ct(902, study=study))
+        connection.sendall(message(CT_CONTEXT, store_command(f"{study}.1.902", message_id=2), data))
+        assert status_of(read_answer(connection)) == 0
+    assert gateway.woken.wait(10)
