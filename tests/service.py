@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,6 +91,7 @@ def make_service(
     completeness: Policies | None = None,
     archives: Sequence[ArchiveQuery] = (),
     clock: Clock | None = None,
+    wake: Callable[[], None] = lambda: None,
     requesting: Sequence[RequestingKind] = (),
     told: Collection[EventType] = (),
     failures: Collection[str] = (),
@@ -122,6 +123,8 @@ def make_service(
         clock=clock,
         archives=archives,
         study_archives=study_archives,
+        wake=wake,
+        wake_jobs=wake,
         new_uid=lambda: f"2.25.{uuid.uuid4().int}",
     )
     return TestBed(service=service, clock=clock, database=database, objects=objects, folder=folder)

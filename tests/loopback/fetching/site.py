@@ -92,11 +92,19 @@ def running(
     """A service whose port is open and whose worker runs."""
     folder.mkdir(parents=True, exist_ok=True)
     several = archives(port)
-    bed = make_service(folder, rules=rules, study_archives=several, fetching=limits)
+    woken: list[Worker] = []
+    bed = make_service(
+        folder,
+        rules=rules,
+        study_archives=several,
+        fetching=limits,
+        wake=lambda: [worker.wake() for worker in woken] and None,
+    )
     server = DimseServer(bed.service.intake, port=port)
     server.start()
     worker = Worker(bed.service, {}, {}, name="test", clock=bed.clock)
     worker.start()
+    woken.append(worker)
     try:
         yield Site(bed, server)
     finally:
