@@ -25,7 +25,7 @@ GRACE = timedelta(minutes=10)
 """How long a file stays after its record said that it is removed: who found it before may still read it."""
 _STUDIES_AT_ONCE = 200
 _OBJECTS_AT_ONCE = 200
-_BETWEEN_ROUNDS_S = 3600.0
+_BETWEEN_ROUNDS = timedelta(hours=1)
 _BETWEEN_STEPS_S = 0.05
 
 
@@ -89,6 +89,7 @@ class ObjectRetention:
         self._clock = clock
         self._grace = grace
         self._plans: Iterator[RemovalPlan] | None = None
+        self._next_round: datetime | None = None
 
     def step(self) -> float:
         """Remove something of one study, or finish removals; seconds until the next.
@@ -101,6 +102,8 @@ class ObjectRetention:
         if self.finish_due():
             return _BETWEEN_STEPS_S
         if self._plans is None:
+            if self._next_round is not None and self._clock() < self._next_round:
+                return self._grace.total_seconds()
             self._plans = self.plans()
         try:
             plan = next(self._plans, None)
@@ -108,8 +111,8 @@ class ObjectRetention:
             self._plans = None
             raise
         if plan is None:
-            self._plans = None
-            return min(_BETWEEN_ROUNDS_S, max(self._grace.total_seconds(), 1.0))
+            self._plans, self._next_round = None, self._clock() + _BETWEEN_ROUNDS
+            return self._grace.total_seconds()
         if not plan.wanted:
             self.remove(plan)
         return _BETWEEN_STEPS_S

@@ -24,6 +24,7 @@ _LOOK_S = 0.2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LONG = frozenset({errno.EFBIG})
 _HIT_S = 2.0
+_UNKNOWN = 1 << 62
 
 
 def store_error(message: str, error: BaseException) -> StoreError:
@@ -200,6 +201,7 @@ class DiskRoom:
         except OSError as error:  # what cannot be asked must not stop what can be written
             _LOG.error("the disk cannot be asked", extra={"action": "disk.unknown", "errno": error.errno})
             self._looked_at = now
+            self._free = self._free if self._total else _UNKNOWN
             return
         self._free, self._total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         self._since_look, self._looked_at = 0, now

@@ -98,6 +98,26 @@ def test_delivered_images_go_after_their_time_and_results_stay(bed: TestBed) -> 
     assert own.run_once() == (0, 0), "twice is harmless"
 
 
+def test_step_by_step_a_study_goes_then_its_files_then_it_looks_once_an_hour(bed: TestBed) -> None:
+    delivered(bed)
+    pass_days(bed, 30)
+    own = retention(bed)
+    assert own.step() < 1
+    assert len(held(bed)) == 2
+    assert own.step() == GRACE.total_seconds(), "nothing more to do"
+    bed.clock.pass_(GRACE.total_seconds() + 1)
+    assert own.step() < 1
+    assert len(files(bed)) == 2
+    bed.receive(ct(1))
+    pass_days(bed, 30)
+    assert own.step() < 1
+    assert len(held(bed)) == 2, "the next round"
+    own.step()
+    bed.clock.pass_(3000)
+    assert own.step() < 1, "its file"
+    assert own.step() == GRACE.total_seconds()
+
+
 def test_the_story_tells_what_went_and_the_event_is_recorded(bed: TestBed) -> None:
     delivered(bed)
     pass_days(bed, 30)
@@ -198,7 +218,7 @@ def _fetched(bed: TestBed) -> None:
     with bed.database.write() as connection:
         connection.execute(
             text(
-                "INSERT INTO fetch (fetch_key, study_instance_uid, accession_number, patient_id, archive, "
+                'INSERT INTO "fetch" (fetch_key, study_instance_uid, accession_number, patient_id, archive, '
                 "purpose, state, parent_key, round, source, expected, refused, error, asked_by, asked_at, "
                 "changed_at) VALUES ('k', :study, '', '', '', 'asked', 'RUNNING', '', 1, '', 0, 0, '', '', "
                 "'2026-03-01T12:00:00.000000Z', '2026-03-01T12:00:00.000000Z')"

@@ -121,6 +121,12 @@ def test_a_full_disk_is_believed_for_a_moment_and_then_asked_again(tmp_path: Pat
     assert room.state is SpaceState.OK
 
 
+def test_a_file_system_that_cannot_be_asked_stops_nothing(tmp_path: Path) -> None:
+    room = DiskRoom(tmp_path / "away", SpaceLimits())
+    room.promise(MIB)
+    assert room.state is SpaceState.OK
+
+
 def test_what_changes_while_the_folder_is_counted_is_kept(tmp_path: Path) -> None:
     room = room_of(tmp_path, 100)
     assert not room.report().counted
