@@ -40,6 +40,7 @@ class WebhookEvent(StrEnum):
     WORKITEM_IN_PROGRESS = "workitem.in_progress"
     WORKITEM_COMPLETED = "workitem.completed"
     WORKITEM_CANCELED = "workitem.canceled"
+    WORKITEM_GIVEN_UP = "workitem.given_up"
     RESULT_STORED = "result.stored"
     DELIVERY_DONE = "delivery.done"
     DELIVERY_GIVEN_UP = "delivery.given_up"
@@ -53,6 +54,7 @@ EVENT_TYPES: Mapping[WebhookEvent, tuple[EventType, ...]] = {
     WebhookEvent.WORKITEM_IN_PROGRESS: (EventType.PROCESSING_STARTED,),
     WebhookEvent.WORKITEM_COMPLETED: (EventType.PROCESSING_COMPLETED,),
     WebhookEvent.WORKITEM_CANCELED: (EventType.PROCESSING_COMPLETED, EventType.WORKITEM_CANCELED),
+    WebhookEvent.WORKITEM_GIVEN_UP: (EventType.PROCESSING_COMPLETED,),
     WebhookEvent.RESULT_STORED: (EventType.RESULTS_STORED,),
     WebhookEvent.DELIVERY_DONE: (EventType.EXPORTED,),
     WebhookEvent.DELIVERY_GIVEN_UP: (EventType.DELIVERY_GIVEN_UP,),
@@ -65,6 +67,7 @@ _STATES = {
     WebhookEvent.WORKITEM_IN_PROGRESS: "IN PROGRESS",
     WebhookEvent.WORKITEM_COMPLETED: "COMPLETED",
     WebhookEvent.WORKITEM_CANCELED: "CANCELED",
+    WebhookEvent.WORKITEM_GIVEN_UP: "CANCELED",
     WebhookEvent.RESULT_STORED: "COMPLETED",
 }
 
@@ -100,6 +103,8 @@ class Addresses:
 def told_event(event: OperationalEvent) -> WebhookEvent | None:
     """What an operational event is to a webhook; None if it is nothing to it."""
     succeeded = event.outcome is Outcome.SUCCESS
+    if event.type is EventType.PROCESSING_COMPLETED and event.outcome is Outcome.MAJOR_FAILURE:
+        return WebhookEvent.WORKITEM_GIVEN_UP  # tried often enough: it waits for a person
     if event.type is EventType.PROCESSING_COMPLETED:
         return WebhookEvent.WORKITEM_COMPLETED if succeeded else WebhookEvent.WORKITEM_CANCELED
     if event.type is EventType.EXPORTED:

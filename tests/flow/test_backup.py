@@ -107,7 +107,8 @@ def test_what_is_backed_up_is_there_after_a_restore(
         assert analysed(after)
         assert instances(airway, first) == held
         assert set(first.files) < set(held)
-        airway.wait_story(second.study_instance_uid, analysed)
+        if server is None:  # one of the two is enough to show that work goes on
+            airway.wait_story(second.study_instance_uid, analysed)
         assert set(second.files) < set(instances(airway, second))
         assert airway.send_images(first.folder).succeeded  # the same bytes again: nothing new begins
         assert len(airway.story(first.study_instance_uid)["workitems"]) == len(before["workitems"])

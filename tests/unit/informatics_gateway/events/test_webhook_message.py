@@ -112,6 +112,7 @@ def test_an_event() -> None:
         (EventType.PROCESSING_STARTED, Outcome.SUCCESS, "workitem.in_progress", "IN PROGRESS"),
         (EventType.PROCESSING_COMPLETED, Outcome.SUCCESS, "workitem.completed", "COMPLETED"),
         (EventType.PROCESSING_COMPLETED, Outcome.SERIOUS_FAILURE, "workitem.canceled", "CANCELED"),
+        (EventType.PROCESSING_COMPLETED, Outcome.MAJOR_FAILURE, "workitem.given_up", "CANCELED"),
         (EventType.WORKITEM_CANCELED, Outcome.SUCCESS, "workitem.canceled", "CANCELED"),
         (EventType.RESULTS_STORED, Outcome.SUCCESS, "result.stored", "COMPLETED"),
         (EventType.EXPORTED, Outcome.SUCCESS, "delivery.done", None),
@@ -134,8 +135,7 @@ def test_what_is_nothing_to_a_webhook(kind: EventType) -> None:
 
 
 def test_every_name_is_told_of_something() -> None:
-    both = (Outcome.SUCCESS, Outcome.SERIOUS_FAILURE)
-    found = {told_event(replace(EVENT, type=kind, outcome=one)) for kind in EventType for one in both}
+    found = {told_event(replace(EVENT, type=kind, outcome=one)) for kind in EventType for one in Outcome}
     assert found - {None} == set(WebhookEvent) - {WebhookEvent.RESULT_AVAILABLE}
 
 

@@ -99,6 +99,17 @@ def test_verified_is_what_a_person_stands_for(
     assert read_report(written).is_verified is verified
 
 
+def test_reports_whose_place_it_takes_are_read() -> None:
+    written = report()
+    assert read_report(written).predecessors == ()
+    earlier, series, study = Dataset(), Dataset(), Dataset()
+    earlier.ReferencedSOPInstanceUID = "2.25.7"
+    series.ReferencedSOPSequence = [earlier]
+    study.ReferencedSeriesSequence = [series]
+    written.PredecessorDocumentsSequence = [study]
+    assert read_report(written).predecessors == ("2.25.7",)
+
+
 def test_groups_are_read_with_their_numbers() -> None:
     left, right, failed = read_report(report()).groups[:3]
     assert left.finding == codes.LUNG
