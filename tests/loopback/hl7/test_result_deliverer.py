@@ -328,6 +328,25 @@ def test_its_turn_is_awaited_and_may_not_come(stored: Shipment) -> None:
         assert not ris.received
 
 
+# Results that take the place of others
+
+
+def test_a_result_whose_place_was_taken_is_not_sent(stored: Shipment) -> None:
+    with foreign_receiver() as ris:
+        receipt = deliverer(ris.port).deliver(replace(stored, is_superseded=True))
+    assert receipt.summary.startswith("not sent")
+    assert not ris.received
+
+
+@pytest.mark.parametrize(("always", "status"), [(False, "P"), (True, "C")])
+def test_a_result_that_takes_the_place_of_another(stored: Shipment, always: bool, status: str) -> None:
+    later = replace(stored, supersedes=("2.25.76",))
+    with foreign_receiver() as ris:
+        deliverer(ris.port, replace(OPTIONS, correct_unverified=always)).deliver(later)
+    (message,) = ris.received
+    assert str(message.segment("OBR")(25)) == status
+
+
 # Failed runs
 
 
