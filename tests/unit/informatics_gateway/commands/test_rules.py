@@ -289,10 +289,10 @@ def test_the_commands_are_there() -> None:
 def test_try_as_if_somebody_had_asked(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    series = "series: [{name: s, where: {Modality: CT}}]"
-    rules = rules_file(
-        tmp_path, f"rules:\n  - {{name: r, app: a, when: {{trigger.kind: person}}, {series}}}\n"
-    )
+    when = "{trigger.kind: person}"
+    series = "[{name: s, where: {Modality: CT}}]"
+    text = f"rules:\n  - {{name: r, app: a, when: {when}, series: {series}}}\n"
+    rules = rules_file(tmp_path, text)
     tried(rules, files)
     assert "'person'" not in capsys.readouterr().out.replace("equals 'person'", "")
     tried(rules, files, asked_by=("person",))
