@@ -58,9 +58,14 @@ def pacs() -> MemoryArchive:
     )
 
 
-@pytest.fixture(params=["false", "true"], ids=["may be missing", "required"])
+@pytest.fixture(
+    params=[("false", "sqlite"), pytest.param(("true", "postgresql"), marks=pytest.mark.peers)],
+    ids=["may be missing", "required, on PostgreSQL"],
+)
 def bed(request: pytest.FixtureRequest, tmp_path: Path, pacs: MemoryArchive) -> Iterator[TestBed]:
-    made = make_service(tmp_path, rules=RULE.format(required=request.param), study_archives=[pacs])
+    needed, database = request.param
+    url = request.getfixturevalue("postgresql_dsn") if database == "postgresql" else ""
+    made = make_service(tmp_path, url, rules=RULE.format(required=needed), study_archives=[pacs])
     yield made
     made.database.close()
 
