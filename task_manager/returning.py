@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instances that a policy removed and that come again.
 
-The same data set is taken back in its former place: it is held again, and no new evidence for its study. Other
+The same data set takes its former place: it is held again, and is no new evidence for its study. Other
 bytes, as under any known UID, are kept apart; that is decided by who calls.
 """
 
