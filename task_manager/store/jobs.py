@@ -34,7 +34,7 @@ from task_manager.store import delivery_tables  # noqa: F401 - its tables join t
 from task_manager.store.compiled import utc_text
 from task_manager.store.rowwise import RowStatement, inserting, upserting
 from task_manager.store.studies import upsert
-from task_manager.store.tables import METADATA, UtcText
+from task_manager.store.tables import METADATA, OF_A_WORKITEM, UtcText
 
 _JOB = METADATA.tables["job"]
 _COMMITMENT = METADATA.tables["commitment"]
@@ -42,6 +42,8 @@ _WORKITEM = METADATA.tables["workitem"]
 _EVENT = METADATA.tables["event"]
 _WAITING = _JOB.c.state == JobState.WAITING.value
 _RUNNING = _JOB.c.state == JobState.RUNNING.value
+_NO_EVENT = _JOB.c.event_id.is_(None)
+_OF_NO_STUDY = _EVENT.c.study_instance_uid == literal_column("''")
 
 
 def plan_job(
@@ -163,7 +165,10 @@ def claim_job(
         wanted = [select(_JOB).where(_JOB.c.id == _head(lane), or_(waiting, ran_out))]
     else:
         wanted = [
-            select(_JOB).where(_JOB.c.lane == lane, due).order_by(_JOB.c.due_at, _JOB.c.id).limit(1)
+            select(_JOB)
+            .where(_JOB.c.lane == lane, _NO_EVENT, due)
+            .order_by(_JOB.c.due_at, _JOB.c.id)
+            .limit(1)
             for due in (waiting, ran_out)
         ]
     row = None
@@ -191,6 +196,7 @@ def _an_earlier_of_its_study_is_due() -> ColumnElement[bool]:
         own.c.study_instance_uid != "",
         other.c.study_instance_uid == own.c.study_instance_uid,
         earlier.c.workitem_uid == other.c.uid,
+        earlier.c.workitem_uid != literal_column("''"),
         earlier.c.lane.concat("") == _JOB.c.lane,
         earlier.c.state.concat("").in_((JobState.WAITING.value, JobState.RUNNING.value)),
         earlier.c.id < _JOB.c.id,
@@ -288,7 +294,7 @@ def next_due(connection: Connection, lane: str) -> datetime | None:
     """When a job of the lane can next be claimed: due, or its claim run out."""
     found: list[Any] = []
     for state, due in ((_WAITING, _JOB.c.due_at), (_RUNNING, _JOB.c.claimed_until)):
-        statement = select(type_coerce(func.min(due), UtcText())).where(_JOB.c.lane == lane, state)
+        statement = select(type_coerce(func.min(due), UtcText())).where(_JOB.c.lane == lane, _NO_EVENT, state)
         if _in_order(lane):
             statement = select(type_coerce(due, UtcText())).where(_JOB.c.id == _head(lane), state)
         found.append(connection.execute(statement).scalar())
@@ -297,7 +303,7 @@ def next_due(connection: Connection, lane: str) -> datetime | None:
 
 def jobs_of_workitem(connection: Connection, workitem_uid: str) -> list[Job]:
     """Deliveries of a workitem, in the order planned."""
-    statement = select(_JOB).where(_JOB.c.workitem_uid == workitem_uid).order_by(_JOB.c.id)
+    statement = select(_JOB).where(_JOB.c.workitem_uid == workitem_uid, OF_A_WORKITEM).order_by(_JOB.c.id)
     return [_job(row) for row in connection.execute(statement)]
 
 
@@ -313,7 +319,7 @@ def events_about(
     """Events of a study and of its order, in the order recorded."""
     ways = [_EVENT.c.study_instance_uid == study_instance_uid]
     if accession_number:
-        ways.append(and_(_EVENT.c.study_instance_uid == "", _EVENT.c.accession_number == accession_number))
+        ways.append(and_(_OF_NO_STUDY, _EVENT.c.accession_number == accession_number))
     statement = select(_EVENT.c.content).where(or_(*ways)).order_by(_EVENT.c.id)
     return [_event(content) for content in connection.execute(statement).scalars()]
 

@@ -19,7 +19,7 @@ from task_manager.store.commitments import forget_commitments
 from task_manager.store.contents import drop_contents
 from task_manager.store.deliveries import forget_decisions
 from task_manager.store.studies import upsert
-from task_manager.store.tables import METADATA
+from task_manager.store.tables import METADATA, OF_A_WORKITEM
 
 _WORKITEM = METADATA.tables["workitem"]
 _REPORT = METADATA.tables["workitem_report"]
@@ -67,7 +67,7 @@ def purge_workitems(connection: Connection, before: datetime, *, now: datetime, 
 def _nothing_keeps() -> tuple[Any, ...]:
     uid = _WORKITEM.c.uid
     locks = exists().where(_SUBSCRIPTION.c.workitem_uid == uid, _SUBSCRIPTION.c.deletion_lock)
-    unfinished = exists().where(_JOB.c.workitem_uid == uid, _JOB.c.state.not_in(_FINISHED))
+    unfinished = exists().where(_JOB.c.workitem_uid == uid, OF_A_WORKITEM, _JOB.c.state.not_in(_FINISHED))
     not_done = _SUBTASK.c.state != SubtaskState.DONE.value
     has_child = exists().where(_SUBTASK.c.parent_uid == uid, not_done)
     is_child = exists().where(_SUBTASK.c.child_uid == uid, not_done)
@@ -77,13 +77,12 @@ def _nothing_keeps() -> tuple[Any, ...]:
 def purge_reports(connection: Connection, before: datetime, *, limit: int) -> int:
     """Delete the oldest event reports of before `before`; how many there were."""
     newest = select(func.max(_REPORT.c.id)).scalar_subquery()
-    old = (
-        select(_REPORT.c.id)
-        .where(_REPORT.c.reported_at < before, _REPORT.c.id < newest)
-        .order_by(_REPORT.c.reported_at)
-        .limit(limit)
-    )
-    return connection.execute(delete(_REPORT).where(_REPORT.c.id.in_(old))).rowcount
+    oldest = select(_REPORT.c.id, _REPORT.c.reported_at).where(_REPORT.c.id < newest)
+    rows = connection.execute(oldest.order_by(_REPORT.c.id).limit(limit))  # numbered in the order written
+    old = [row.id for row in takewhile(lambda row: row.reported_at < before, rows)]
+    if old:
+        connection.execute(delete(_REPORT).where(_REPORT.c.id.between(old[0], old[-1])))
+    return len(old)
 
 
 def old_jobs(

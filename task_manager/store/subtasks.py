@@ -13,7 +13,7 @@ from task_manager.dispatch.model import SubtaskRole, SubtaskState
 from task_manager.outbox import JobKind, JobState
 from task_manager.store.compiled import Statement, utc_time
 from task_manager.store.studies import upsert
-from task_manager.store.tables import METADATA
+from task_manager.store.tables import METADATA, OF_A_WORKITEM
 
 _SUBTASK = METADATA.tables["subtask"]
 _JOB = METADATA.tables["job"]
@@ -92,6 +92,7 @@ def hasten_pushes(connection: Connection, parent_uid: str, now: datetime) -> Non
         update(_JOB)
         .where(
             _JOB.c.workitem_uid == parent_uid,
+            OF_A_WORKITEM,
             _JOB.c.kind == JobKind.PUSH.value,
             _JOB.c.state == JobState.WAITING.value,
         )

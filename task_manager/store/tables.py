@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.types import TypeDecorator
@@ -273,7 +274,7 @@ class WorkitemReportRow(Table, table=True):
     """
 
     __tablename__ = "workitem_report"
-    __table_args__ = (Index("report_workitem", "workitem_uid", "id"), Index("report_time", "reported_at"))
+    __table_args__ = (Index("report_workitem", "workitem_uid", "id"),)
 
     id: int | None = Field(default=None, primary_key=True)
     workitem_uid: str
@@ -380,7 +381,7 @@ class EventRow(Table, table=True):
     __table_args__ = (
         UniqueConstraint("key", name="event_key"),
         Index("event_study", "study_instance_uid", "id"),
-        Index("event_accession", "accession_number", "id"),
+        _some("event_accession", "accession_number", "id", where="study_instance_uid = ''"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -401,9 +402,9 @@ class JobRow(Table, table=True):
     __tablename__ = "job"
     __table_args__ = (
         UniqueConstraint("key", name="job_key"),
-        Index("job_due", "lane", "state", "due_at", "id"),
+        _some("job_due", "lane", "state", "due_at", "id", where="event_id IS NULL"),
         Index("job_order", "lane", "state", "id"),
-        Index("job_workitem", "workitem_uid"),
+        _some("job_workitem", "workitem_uid", where="workitem_uid <> ''"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -421,3 +422,7 @@ class JobRow(Table, table=True):
     summary: str = ""
     created_at: datetime = Field(sa_column=_time())
     done_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+
+
+OF_A_WORKITEM = METADATA.tables["job"].c.workitem_uid != literal_column("''")
+"""Has to be said where jobs of a workitem are looked for, as their index holds only such."""

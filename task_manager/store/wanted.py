@@ -22,7 +22,7 @@ from task_manager.rules.explain import RuleVerdict
 from task_manager.store.disk_tables import KeepRow
 from task_manager.store.fetch_tables import FetchRow, PriorWaitRow
 from task_manager.store.studies import upsert
-from task_manager.store.tables import METADATA
+from task_manager.store.tables import METADATA, OF_A_WORKITEM
 from task_manager.study.model import StudyState
 
 _STUDY = METADATA.tables["study"]
@@ -80,7 +80,7 @@ def _wanted(connection: Connection, study: str, workitems: Sequence[str], now: d
     if workitems:
         if found(and_(_SUBSCRIPTION.c.workitem_uid.in_(workitems), _SUBSCRIPTION.c.deletion_lock)):
             yield Wanted.LOCK
-        if found(and_(_JOB.c.workitem_uid.in_(workitems), _JOB.c.state.not_in(_FINISHED))):
+        if found(and_(_JOB.c.workitem_uid.in_(workitems), OF_A_WORKITEM, _JOB.c.state.not_in(_FINISHED))):
             yield Wanted.JOB
     kept = and_(_KEEP.c.study_instance_uid == study, or_(_KEEP.c.until.is_(None), _KEEP.c.until > now))
     if found(kept):

@@ -38,6 +38,11 @@ _PARTIAL = {
     "workitem_attention": (["created_at"], "attention <> ''"),
     "workitem_order": (["order_key"], "order_key <> ''"),
 }
+_NARROWED = {
+    "event_accession": ("event", ["accession_number", "id"], "study_instance_uid = ''"),
+    "job_due": ("job", ["lane", "state", "due_at", "id"], "event_id IS NULL"),
+    "job_workitem": ("job", ["workitem_uid"], "workitem_uid <> ''"),
+}
 
 
 def upgrade() -> None:
@@ -64,11 +69,19 @@ def upgrade() -> None:
         "UPDATE workitem SET claimed_at = modified_at, heard_at = modified_at WHERE state = 'IN PROGRESS'"
     )
     op.add_column("workitem_report", sa.Column("receiving_ae", sa.Text(), nullable=False, server_default=""))
-    op.create_index("report_time", "workitem_report", ["reported_at"], unique=False)
+    _narrow_indexes()
     _create_tables()
     if op.get_bind().dialect.name == "postgresql":
         _prepare_postgresql()
     _divide_workitems()
+
+
+def _narrow_indexes() -> None:
+    """Leave out of indexes the rows that nobody looks for by them."""
+    for name, (table, columns, condition) in _NARROWED.items():
+        where = sa.text(condition)
+        op.drop_index(name, table_name=table)
+        op.create_index(name, table, columns, unique=False, sqlite_where=where, postgresql_where=where)
 
 
 def _prepare_postgresql() -> None:
