@@ -15,6 +15,8 @@ from tests.architecture.lint import PROJECT_ROOT, load_lint
 
 # Folders of informatics_gateway that are not doors and may join several of them.
 JOINING_FOLDERS = {"commands", "demo"}
+# What several doors use; it knows none of them.
+SHARED_FOLDERS = {"pixels"}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,13 @@ def test_every_package_with_a_one_way_street_has_its_contract(contracts: list[di
 
 def test_every_door_of_the_gateway_is_independent_of_the_others(contracts: list[dict[str, Any]]) -> None:
     gateway = PROJECT_ROOT / "informatics_gateway"
-    folders = {path.parent.name for path in gateway.glob("*/__init__.py")} - JOINING_FOLDERS
+    folders = {path.parent.name for path in gateway.glob("*/__init__.py")}
+    folders -= JOINING_FOLDERS | SHARED_FOLDERS
     [independence] = [contract for contract in contracts if contract["type"] == "independence"]
+    [shared] = [contract for contract in contracts if contract["name"] == "what doors share knows no door"]
 
+    assert set(shared["source_modules"]) == {f"informatics_gateway.{folder}" for folder in SHARED_FOLDERS}
+    assert set(shared["forbidden_modules"]) == set(independence["modules"])
     assert set(independence["modules"]) == {f"informatics_gateway.{folder}" for folder in folders}
 
 
