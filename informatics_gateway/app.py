@@ -213,6 +213,7 @@ class Application:
             wake=self._wake,
             news=self._tell_news,
             wake_jobs=self._wake_jobs,
+            wake_tellings=self._wake_tellings,
             archives=make_archives(settings),
             study_archives=study_archives,
             has_room=disk.room.takes_images,
@@ -404,6 +405,10 @@ class Application:
     def _wake_jobs(self) -> None:
         if self._worker is not None:
             self._worker.wake_jobs()
+
+    def _wake_tellings(self) -> None:
+        if self._worker is not None:
+            self._worker.wake_tellings()
 
     def _tell_news(self) -> None:
         if self._hub is not None:

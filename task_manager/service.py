@@ -136,8 +136,9 @@ class Service:
     ----------
     wake
         Called when a study or an input came: deadlines may be nearer.
-    news, wake_jobs
-        Called after commits of the worklist that leave something to tell, and something to do.
+    news, wake_jobs, wake_tellings
+        Called after commits of the worklist that leave something to tell, something to do, and nothing to do
+        but to tell repositories events.
     archives
         Asked for inputs that are not yet here.
     study_archives
@@ -188,6 +189,7 @@ class Service:
         wake: Callable[[], None] = lambda: None,
         news: Callable[[], None] = lambda: None,
         wake_jobs: Callable[[], None] = lambda: None,
+        wake_tellings: Callable[[], None] = lambda: None,
         archives: Sequence[ArchiveQuery] = (),
         study_archives: Sequence[StudyArchive] = (),
         has_room: Callable[[], bool] = lambda: True,
@@ -217,6 +219,7 @@ class Service:
             clock=clock,
             wake=news,
             wake_jobs=wake_jobs,
+            wake_tellings=wake_tellings,
             wake_new=self._workitems_came,
         )
         self.subscriptions = StoredSubscriptions(

@@ -211,8 +211,13 @@ class WorklistTransaction:
 
     @property
     def leaves_jobs(self) -> bool:
-        """Whether the worker has something to do after the commit."""
-        return bool(self._events or self._planned)
+        """Whether the worker has something to do after the commit, besides telling events."""
+        return self._planned
+
+    @property
+    def leaves_events(self) -> bool:
+        """Whether repositories have to be told events after the commit."""
+        return bool(self._events)
 
     @property
     def leaves_new(self) -> bool:

@@ -62,6 +62,7 @@ class Worker:
         self._stopping = threading.Event()
         self._wakes: list[threading.Event] = []
         self._job_wakes: list[threading.Event] = []
+        self._telling_wakes: list[threading.Event] = []
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -69,46 +70,55 @@ class Worker:
         self._service.release_claims(self._name)
         self._service.deliveries.resume()
         self._service.sweeps.started(self._clock())
-        self._spawn("deadlines", self._deadline_step)
-        self._spawn("sweeps", self._sweep_step)
-        self._spawn("readiness", self._readiness_step)
+        self._spawn("deadlines", self._deadline_step, self._wakes)
+        self._spawn("sweeps", self._sweep_step, self._wakes)
+        self._spawn("readiness", self._readiness_step, self._wakes)
         for name, step in self._pushes.items():
             step.listen()
-            self._spawn(push_lane(name), _Lane(self, push_lane(name), _push(self._service, step)), jobs=True)
+            self._spawn(
+                push_lane(name), _Lane(self, push_lane(name), _push(self._service, step)), self._job_wakes
+            )
         for name, deliverer in self._deliverers.items():
             policy = self._service.deliveries.policy(name)
             turnstile = _Turnstile(Pace(policy.interval_s, burst=policy.burst), self._stopping)
             for number in range(policy.parallel):
                 worker = f"{self._name}#{number}"
                 hand = _Hand(self, self._service.deliveries, name, deliverer, turnstile, worker)
-                self._spawn(f"{delivery_lane(name)}#{number}", hand, jobs=True)
+                self._spawn(f"{delivery_lane(name)}#{number}", hand, self._job_wakes)
         for name, sink in self._sinks.items():
             lane = event_lane(name)
-            self._spawn(lane, _EventLane(self, self._service, lane, sink), jobs=True)
+            self._spawn(lane, _EventLane(self, self._service, lane, sink), self._telling_wakes)
         self._start_fetching()
         for lane in self._service.questions.lanes:
-            self._spawn(lane, _Lane(self, lane, self._service.questions.answer), jobs=True)
+            self._spawn(lane, _Lane(self, lane, self._service.questions.answer), self._job_wakes)
 
     def _start_fetching(self) -> None:
         fetching = self._service.fetching
         waiting = _Lane(self, PRIORS_LANE, _settle_priors(self._service))
-        self._spawn(PRIORS_LANE, waiting, jobs=True)
+        self._spawn(PRIORS_LANE, waiting, self._job_wakes)
         room = threading.BoundedSemaphore(fetching.limits.most_at_once)
         for name, archive in fetching.archives.items():
             lane = fetch_lane(name)
             for number in range(archive.most_at_once):
                 worker = f"{self._name}#{number}"
                 hand = _FetchHand(self, self._service, lane, worker, room, self._stopping.is_set)
-                self._spawn(f"{lane}#{number}", hand, jobs=True)
+                self._spawn(f"{lane}#{number}", hand, self._job_wakes)
 
     def wake(self) -> None:
         """Look for work now, in all lanes."""
-        for wake in (*self._wakes, *self._job_wakes):
+        for wake in self._wakes:
             wake.set()
+        self.wake_jobs()
 
     def wake_jobs(self) -> None:
         """Look for jobs now: some were committed."""
         for wake in self._job_wakes:
+            wake.set()
+        self.wake_tellings()
+
+    def wake_tellings(self) -> None:
+        """Look for events to tell now: some were committed."""
+        for wake in self._telling_wakes:
             wake.set()
 
     def stop(self, timeout_s: float = 20.0) -> None:
@@ -163,9 +173,10 @@ class Worker:
         self._service.readiness.run_due()
         return self.seconds_until(self._service.readiness.next_due())
 
-    def _spawn(self, name: str, step: Callable[[], float], *, jobs: bool = False) -> None:
+    def _spawn(self, name: str, step: Callable[[], float], wakes: list[threading.Event]) -> None:
+        """Start a thread that takes `step` after `step`, also when its event, one of `wakes`, is set."""
         wake = threading.Event()
-        (self._job_wakes if jobs else self._wakes).append(wake)
+        wakes.append(wake)
         thread = threading.Thread(target=self._run, args=(name, step, wake), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -261,9 +272,7 @@ class _Hand:
         job = self._deliveries.claim(self._destination, worker=self._name, lease=_LEASE)
         if job is not None:
             self._kept_s = time.monotonic()
-            if not self._deliveries.perform(
-                job, self._destination, self._deliverer, lambda: self._turn(job)
-            ):
+            if not self._deliveries.perform(job, self._destination, self._deliverer, lambda: self._turn(job)):
                 self._deliveries.release(self._destination, worker=self._name)
         self._unsettled = False
         if job is not None:

@@ -49,9 +49,9 @@ class StoredWorklist:
     ----------
     followers, interceptors, limits, sinks
         See :class:`task_manager.transaction.WorklistTransaction`.
-    wake, wake_jobs, wake_new
-        Called after commits that leave something to tell, that leave jobs to do, and that made workitems or
-        changed what is scheduled of them.
+    wake, wake_jobs, wake_tellings, wake_new
+        Called after commits that leave something to tell, that leave jobs to do, that leave nothing to do but
+        to tell events, and that made workitems or changed what is scheduled of them.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class StoredWorklist:
         clock: Callable[[], datetime],
         wake: Callable[[], None],
         wake_jobs: Callable[[], None] = lambda: None,
+        wake_tellings: Callable[[], None] = lambda: None,
         wake_new: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -77,6 +78,7 @@ class StoredWorklist:
         self._clock = clock
         self._wake = wake
         self._wake_jobs = wake_jobs
+        self._wake_tellings = wake_tellings
         self._wake_new = wake_new
         self._writes: Batches[_Asked, Accepted | Refused] = Batches(
             self._write, name="worklist-writes", shared=_store_is_away
@@ -164,9 +166,11 @@ class StoredWorklist:
         work.committed()
         if work.leaves_jobs:
             self._wake_jobs()
+        elif work.leaves_events:
+            self._wake_tellings()
         if work.leaves_new:
             self._wake_new()
-        if work.leaves_reports or work.leaves_jobs:
+        if work.leaves_reports or work.leaves_jobs or work.leaves_events:
             self._wake()
 
     @contextmanager

@@ -125,6 +125,7 @@ def make_service(
         study_archives=study_archives,
         wake=wake,
         wake_jobs=wake,
+        wake_tellings=wake,
         new_uid=lambda: f"2.25.{uuid.uuid4().int}",
     )
     return TestBed(service=service, clock=clock, database=database, objects=objects, folder=folder)
