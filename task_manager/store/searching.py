@@ -74,9 +74,13 @@ def _page_texts(columns: tuple[str, ...], whole: bool) -> WholeTexts:
 
 @lru_cache(maxsize=512)
 def _count_statement(columns: tuple[str, ...]) -> Statement:
-    """How many have one value in each of `columns`, counted to a bound."""
-    inner = select(_WORKITEM.c.uid).where(*_equal(columns)).limit(bindparam("most")).subquery()
-    return Statement(lambda _: select(func.count()).select_from(inner))
+    """How many have one value in each of `columns`, counted to a bound, along the index of their order."""
+
+    def counted(dialect: str) -> Any:
+        some = _in_order(select(_WORKITEM.c.uid).where(*_equal(columns)), dialect).limit(bindparam("most"))
+        return select(func.count()).select_from(some.subquery())
+
+    return Statement(counted)
 
 
 def _decided_page(
