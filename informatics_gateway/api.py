@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -16,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 
 from informatics_gateway import job_routes
 from informatics_gateway.disk_metrics import DiskMetrics
+from informatics_gateway.story_words import explanations_json
 from informatics_gateway.study_words import completeness_json, superseded_json
 from profiles import dicom_json
 from profiles.uids import is_uid
@@ -24,7 +24,6 @@ from task_manager.attention import ForAPerson
 from task_manager.errors import StoreError
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.patient_story import ToldStory
-from task_manager.rules.explain import to_json
 from task_manager.service import Service
 from task_manager.story import StudyStory, WorkitemStatus, WorkitemStory, workitem_status
 
@@ -215,10 +214,7 @@ def story_json(story: StudyStory) -> dict[str, Any]:
             }
             for one in story.removed
         ],
-        "explanations": [
-            {"revision": revision, "rule_set_version": version, **orjson.loads(to_json(explanation))}
-            for revision, version, explanation in story.explanations
-        ],
+        "explanations": explanations_json(story),
         "workitems": [_workitem_json(workitem) for workitem in story.workitems],
         "events": [
             {

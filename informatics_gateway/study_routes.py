@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST over studies that are open: listed, and completed, held, released or discarded by a person."""
+"""REST over studies: those that are open listed, explained, and completed, held or discarded by a person."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request
 
+from informatics_gateway.story_words import awaited_now, explanations_json, story_lines
 from informatics_gateway.study_words import completeness_json, listed_json
 from profiles.uids import is_uid
 from task_manager.actor import Actor
 from task_manager.outcome import Accepted, RefusalCode
 from task_manager.service import Service
+from task_manager.story import StudyStory
 from task_manager.study.model import StudyState
 from task_manager.study_decisions import StudyAction
 
@@ -44,14 +46,32 @@ def router(service: Service) -> APIRouter:
     @routes.get("/api/studies/{study_instance_uid}/completeness")
     def completeness(study_instance_uid: str) -> dict[str, Any]:
         """What a study waits for or why it is complete, what tells so, and what persons decided."""
-        story = service.story(study_instance_uid) if is_uid(study_instance_uid) else None
-        if story is None:
-            raise HTTPException(404, "no such study")
+        story = _story(service, study_instance_uid)
         return {"state": story.study.state.value, **completeness_json(story.completeness)}
+
+    @routes.get("/api/studies/{study_instance_uid}/explanation")
+    def explanation(study_instance_uid: str) -> dict[str, Any]:
+        """What happened to a study from first byte to last delivery, in words, and what it waits for now."""
+        story = _story(service, study_instance_uid)
+        return {
+            "study_instance_uid": study_instance_uid,
+            "state": story.study.state.value,
+            "revision": story.study.revision,
+            "text": story_lines(story, service.attention.lanes),
+            "waiting": awaited_now(story),
+            "explanations": explanations_json(story),
+        }
 
     for action in StudyAction:
         routes.post(f"/api/studies/{{study_instance_uid}}/{action}")(_deciding(service, action))
     return routes
+
+
+def _story(service: Service, study_instance_uid: str) -> StudyStory:
+    story = service.story(study_instance_uid) if is_uid(study_instance_uid) else None
+    if story is None:
+        raise HTTPException(404, "no such study")
+    return story
 
 
 def _deciding(service: Service, action: StudyAction) -> Callable[..., dict[str, str]]:

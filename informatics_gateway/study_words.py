@@ -19,12 +19,16 @@ _STOPPED = {
     StudyState.KEPT: "  kept       came by a fetch; nothing is decided about it",
 }
 
+NO_IMAGES = "images: what came so far was made from images"
+
 
 def completeness_lines(study: Study, story: WaitingStory, at: Callable[[datetime], str]) -> list[str]:
     """What a study waits for or why it is complete, what tells so, and what persons decided."""
     lines = [_STOPPED[study.state]] if study.state in _STOPPED else []
     if study.state is StudyState.COMPLETE and story.reason:
         lines.append(f"    because {story.reason}")
+    if waits_for_images(study):
+        lines.append(f"  waits      {NO_IMAGES}")
     lines += [f"  waits      {awaited_words(one)}; looked at again {at(one.until)}" for one in story.waiting]
     lines += [f"  evidence   {at(one.told_at)} {_evidence_words(one)}" for one in story.evidence]
     for decision in story.decisions:
@@ -32,6 +36,11 @@ def completeness_lines(study: Study, story: WaitingStory, at: Callable[[datetime
         why = f": {decision.reason}" if decision.reason else ""
         lines.append(f"  decided    {at(decision.decided_at)} {decision.action} by {who}{why}")
     return lines
+
+
+def waits_for_images(study: Study) -> bool:
+    """Whether nothing came of a study that tells of acquisition: nobody looks at it before something does."""
+    return study.state is StudyState.RECEIVING and study.deadline_at is None
 
 
 def awaited_words(awaited: Awaited) -> str:
@@ -43,12 +52,12 @@ def completeness_json(story: WaitingStory) -> dict[str, Any]:
     """The same as plain JSON values; times in ISO 8601."""
     return {
         "reason": story.reason,
-        "waiting": [_awaited_json(one) for one in story.waiting],
+        "waiting": [awaited_json(one) for one in story.waiting],
         "evidence": [
             {
                 "kind": one.kind.value,
                 "source": one.source,
-                "told_at": _iso(one.told_at),
+                "told_at": iso(one.told_at),
                 "ended": one.ended,
                 "named": one.named,
                 "here": one.here,
@@ -64,7 +73,7 @@ def completeness_json(story: WaitingStory) -> dict[str, Any]:
                 "by": one.actor.name,
                 "address": one.actor.address,
                 "reason": one.reason,
-                "at": _iso(one.decided_at),
+                "at": iso(one.decided_at),
             }
             for one in story.decisions
         ],
@@ -79,7 +88,7 @@ def superseded_json(superseded: Superseded | None) -> dict[str, Any] | None:
     """Why results no longer count, as plain JSON values; None if they do."""
     if superseded is None:
         return None
-    return {"by": superseded.by, "why": superseded.why, "at": _iso(superseded.at)}
+    return {"by": superseded.by, "why": superseded.why, "at": iso(superseded.at)}
 
 
 def listed_json(listed: ListedStudy) -> dict[str, Any]:
@@ -89,15 +98,16 @@ def listed_json(listed: ListedStudy) -> dict[str, Any]:
         "study_instance_uid": study.study_instance_uid,
         "state": study.state.value,
         "revision": study.revision,
-        "first_received_at": _iso(study.first_received_at),
-        "last_received_at": _iso(study.last_received_at),
-        "look_at": _iso(study.deadline_at),
-        "waiting": [_awaited_json(one) for one in look.waiting] if look else [],
+        "first_received_at": iso(study.first_received_at),
+        "last_received_at": iso(study.last_received_at),
+        "look_at": iso(study.deadline_at),
+        "waiting": [awaited_json(one) for one in look.waiting] if look else [],
     }
 
 
-def _awaited_json(awaited: Awaited) -> dict[str, Any]:
-    return {"rule": awaited.rule, "for": awaited.what, "until": _iso(awaited.until)}
+def awaited_json(awaited: Awaited) -> dict[str, Any]:
+    """What is waited for as plain JSON values."""
+    return {"rule": awaited.rule, "for": awaited.what, "until": iso(awaited.until)}
 
 
 def _evidence_words(told: ToldEvidence) -> str:
@@ -111,5 +121,6 @@ def _evidence_words(told: ToldEvidence) -> str:
     return said if told.ended else f"{said}, still in progress"
 
 
-def _iso(at: datetime | None) -> str | None:
+def iso(at: datetime | None) -> str | None:
+    """A time in ISO 8601."""
     return at.isoformat(timespec="milliseconds") if at else None

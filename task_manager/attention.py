@@ -73,7 +73,7 @@ class Attention:
         self._transact = transact
         self._database = database
         self._replacement = replacement
-        self._lanes = frozenset(lanes)
+        self.lanes = frozenset(lanes)
 
     def everything(self) -> ForAPerson:
         """All that waits; of each kind the first thousand."""
@@ -92,7 +92,7 @@ class Attention:
                         why=without_worker(lane.name),
                     )
                     for lane in lanes
-                    if lane.name not in self._lanes
+                    if lane.name not in self.lanes
                 ),
             )
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from informatics_gateway import api
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles.order import MessageKey, Order, OrderControl
 from task_manager.attention import configured_lanes
 from task_manager.dispatch.leases import replacement_uid

@@ -10,10 +10,11 @@ import pytest
 from fastapi import FastAPI
 
 from informatics_gateway import api, study_routes
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from tests.asgi import AsgiClient
-from tests.instances import STUDY, ct
+from tests.instances import STUDY, ct, ct_data_set, part10
 from tests.service import TestBed, make_service
+from tests.unit.task_manager.steps import run_to_completed
 
 
 @pytest.fixture
@@ -85,5 +86,54 @@ def test_what_is_refused(client: AsgiClient, path: str, body: dict[str, str], st
     assert client.post(path, json=body).status_code == status
 
 
-def test_an_unknown_study_has_no_completeness(client: AsgiClient) -> None:
-    assert client.get(f"/api/studies/{STUDY}.9/completeness").status_code == 404
+@pytest.mark.parametrize("what", ["completeness", "explanation"])
+@pytest.mark.parametrize("uid", [f"{STUDY}.9", "nonsense"])
+def test_an_unknown_study_has_neither_completeness_nor_explanation(
+    client: AsgiClient, uid: str, what: str
+) -> None:
+    assert client.get(f"/api/studies/{uid}/{what}").status_code == 404
+
+
+def test_an_explanation_tells_the_story_what_is_awaited_and_each_rule(
+    bed: TestBed, client: AsgiClient
+) -> None:
+    before = client.get(f"/api/studies/{STUDY}/explanation").json()
+    bed.clock.pass_(60)
+    bed.service.scheduler.complete_due_studies()
+    after = client.get(f"/api/studies/{STUDY}/explanation").json()
+
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert before["explanations"] == []
+    assert [one["for"] for one in before["waiting"]] == ["a pause in the images that come"]
+    assert after["text"] == story_text(story, bed.service.attention.lanes).split("\n")
+    assert [(one["revision"], one["rule"], one["verdict"]) for one in after["explanations"]] == [
+        (1, "every-ct", "matched")
+    ]
+    (workitem,) = story.workitems
+    assert after["waiting"] == [
+        {"rule": "every-ct", "for": "somebody to perform it", "until": None, "workitem_uid": workitem.uid}
+    ]
+
+
+def test_deliveries_that_are_not_done_are_awaited(bed: TestBed, client: AsgiClient) -> None:
+    uid = run_to_completed(bed)
+
+    waiting = client.get(f"/api/studies/{STUDY}/explanation").json()["waiting"]
+
+    assert {(one["workitem_uid"], one["for"]) for one in waiting} == {
+        (uid, "deliver/pacs"),
+        (uid, "deliver/emr"),
+    }
+
+
+def test_what_was_made_from_images_waits_for_them(bed: TestBed, client: AsgiClient) -> None:
+    report = ct_data_set(1, study=f"{STUDY}.7", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    bed.receive(part10(report))
+
+    told = client.get(f"/api/studies/{STUDY}.7/explanation").json()
+
+    assert told["waiting"] == [
+        {"rule": "", "for": "images: what came so far was made from images", "until": None}
+    ]
+    assert "  waits      images: what came so far was made from images" in told["text"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles.dicom_json import DicomJson, element, merged
 from task_manager.actor import Actor
 from task_manager.outcome import Accepted

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from informatics_gateway.api import story_json
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles import dicom_json
 from profiles.dicom_json import DicomJson
 from profiles.patient import IdentityChange, IdentityKind, PatientIdentity, PriorReport

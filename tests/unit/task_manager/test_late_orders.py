@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles import dicom_json
 from profiles.order import OrderControl, Priority
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode

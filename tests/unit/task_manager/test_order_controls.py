@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles import dicom_json
 from profiles.order import MessageKey, Order, OrderControl, Priority
 from task_manager.outcome import Accepted, RefusalCode, Refused

@@ -11,9 +11,9 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from informatics_gateway.commands.explain import story_text
 from informatics_gateway.request_doors import request_routers
 from informatics_gateway.request_settings import FhirDoorSettings
+from informatics_gateway.story_words import story_text
 from profiles.dicom_json import DicomJson, element, merged
 from task_manager.actor import Actor
 from task_manager.outcome import Accepted, RefusalCode, Refused

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text as text_of
 
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles.dicom_json import items, text
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import Actor

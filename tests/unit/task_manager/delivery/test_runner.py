@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from informatics_gateway.commands.explain import story_text
+from informatics_gateway.story_words import story_text
 from profiles.sole.events import EventType
 from task_manager.delivery.breaker import BreakerPolicy, Circuit
 from task_manager.delivery.commitment import Answer, CommitmentAsk, CommitmentReport, Reported

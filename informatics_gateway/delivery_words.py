@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each delivery of a result fares, in words: for `airway explain`."""
+"""How each delivery of a result fares, in words: for the story of its study."""
 
 from __future__ import annotations
 
