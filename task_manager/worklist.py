@@ -203,7 +203,7 @@ class StoredWorklist:
 
     def _search(self, queries: Sequence[WorkitemQuery]) -> Sequence[SearchPage]:
         with self._database.read() as connection:
-            return [searching.search_page(connection, query, self._contents) for query in queries]
+            return searching.search_pages(connection, queries, self._contents)
 
     def _read(self, uids: Sequence[str]) -> Sequence[bytes | Refused]:
         with self._database.read() as connection:

@@ -63,9 +63,35 @@ class Statement:
             if connection.dialect.name == "sqlite":
                 return _sqlite_texts(connection, cursor, compiled.sql, given)
             cursor.execute(compiled.sql, given)
-            found = cursor.pgresult
-            value, columns = found.get_value, range(found.nfields)
-            return [tuple([value(row, column) for column in columns]) for row in range(found.ntuples)]
+            return _postgresql_texts(cursor)
+
+    def asked_rows(
+        self, connection: Connection, values: Mapping[str, Any]
+    ) -> Callable[[], list[tuple[Any, ...]]]:
+        """Ask PostgreSQL for what :meth:`rows` gives, without waiting; to be called once it was pipelined.
+
+        On SQLite it is run when it is called.
+        """
+        if connection.dialect.name == "sqlite":
+            return lambda: self.rows(connection, values)
+        cursor = self._asking(connection, values)
+        return lambda: _rows_of(cursor)
+
+    def asked_texts(
+        self, connection: Connection, values: Mapping[str, Any]
+    ) -> Callable[[], list[tuple[bytes, ...]]]:
+        """As :meth:`asked_rows`, for what :meth:`texts` gives."""
+        if connection.dialect.name == "sqlite":
+            return lambda: self.texts(connection, values)
+        cursor = self._asking(connection, values)
+        return lambda: _postgresql_texts(cursor)
+
+    def _asking(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        compiled = self._for(connection)
+        cursor = connection.connection.cursor()
+        with _known_errors(connection, compiled.sql):
+            cursor.execute(compiled.sql, compiled.given(values))
+        return cursor
 
     def change(self, connection: Connection, values: Mapping[str, Any]) -> None:
         """Run a change."""
@@ -122,6 +148,17 @@ def change(connection: Connection, sql: str, values: Any) -> None:
         cursor.execute(sql, values)
 
 
+def _rows_of(cursor: Any) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
+
+
+def _postgresql_texts(cursor: Any) -> list[tuple[bytes, ...]]:
+    found = cursor.pgresult
+    value, columns = found.get_value, range(found.nfields)
+    return [tuple([value(row, column) for column in columns]) for row in range(found.ntuples)]
+
+
 def _sqlite_texts(connection: Connection, cursor: Any, sql: str, values: Any) -> list[tuple[bytes, ...]]:
     """The connection is this thread's alone as long as its transaction lasts, and so is its setting."""
     driver: Any = connection.connection.dbapi_connection
@@ -136,9 +173,10 @@ def _sqlite_texts(connection: Connection, cursor: Any, sql: str, values: Any) ->
 
 @contextmanager
 def pipelined(connection: Connection) -> Iterator[None]:
-    """Have PostgreSQL work on changes while the next ones are made; errors come at the end at the latest.
+    """Have PostgreSQL work on statements while the next ones are made; errors come at the end at the latest.
 
-    A SELECT within waits for all before it. Only statements of this module may be run.
+    A SELECT whose rows are not only asked for waits for all before it. Only statements of this module may be
+    run within.
     """
     if connection.dialect.name == "sqlite":
         yield

@@ -6,7 +6,7 @@ Worklist order: HIGH priority first, then scheduled start, then arrival. Takes a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from profiles.dicom_json import DicomJson
 from profiles.ups.matching import matches
 from profiles.ups.returning import always_returned, search_result
 from task_manager.ports import MOST_COUNTED, SearchPage, WorkitemQuery
-from task_manager.store.compiled import Statement
+from task_manager.store.compiled import Statement, pipelined
 from task_manager.store.contents import Contents
 from task_manager.store.records import WITH_CONTENT
 from task_manager.store.tables import METADATA
@@ -34,10 +34,23 @@ _SPARSE = frozenset({"station_name", "station_class", "organization"})
 
 def search_page(connection: Connection, query: WorkitemQuery, known: Contents) -> SearchPage:
     """One page of the workitems that match; contents that are `known` are not read again."""
+    return search_pages(connection, [query], known)[0]
+
+
+def search_pages(
+    connection: Connection, queries: Sequence[WorkitemQuery], known: Contents
+) -> list[SearchPage]:
+    """A page for each of several searches, which PostgreSQL is asked for at once."""
+    with pipelined(connection):
+        asked = [_asked_page(connection, query, known) for query in queries]
+    return [page() for page in asked]
+
+
+def _asked_page(connection: Connection, query: WorkitemQuery, known: Contents) -> Callable[[], SearchPage]:
     narrowed = narrowing(query.matching)
     if narrowed.exact and not _some_have_several(connection, narrowed.equal):
         return _decided_page(connection, query, narrowed.equal, known)
-    return _examined_page(connection, query, narrowed.equal, exact=narrowed.exact)
+    return lambda: _examined_page(connection, query, narrowed.equal, exact=narrowed.exact)
 
 
 def _some_have_several(connection: Connection, equal: Mapping[str, Sequence[str | int]]) -> bool:
@@ -85,19 +98,23 @@ def _count_statement(columns: tuple[str, ...]) -> Statement:
 
 def _decided_page(
     connection: Connection, query: WorkitemQuery, equal: Mapping[str, Sequence[str | int]], known: Contents
-) -> SearchPage:
+) -> Callable[[], SearchPage]:
     columns = tuple(equal)
     wanted = {f"of_{name}": values[0] for name, values in equal.items()}
-    rows = _page_texts(columns, _needs_attributes(query)).read(
-        connection, {**wanted, "most": query.limit, "skipped": query.offset}, known
-    )
-    results = tuple(_result(text, query) for _, text in rows)
-    remaining = 0
-    if len(results) == query.limit:
-        to = query.offset + query.limit + MOST_COUNTED
-        [[total]] = _count_statement(columns).rows(connection, {**wanted, "most": to})
-        remaining = max(0, total - query.offset - query.limit)
-    return SearchPage(results=results, remaining=remaining)
+    place = {"most": query.limit, "skipped": query.offset}
+    to = query.offset + query.limit + MOST_COUNTED
+    asked = _page_texts(columns, _needs_attributes(query)).asked(connection, {**wanted, **place}, known)
+    counted = _count_statement(columns).asked_rows(connection, {**wanted, "most": to})
+
+    def collected() -> SearchPage:
+        results = tuple(_result(text, query) for _, text in asked())
+        remaining = 0
+        if len(results) == query.limit:
+            [[total]] = counted()
+            remaining = max(0, total - query.offset - query.limit)
+        return SearchPage(results=results, remaining=remaining)
+
+    return collected
 
 
 def _examined_page(

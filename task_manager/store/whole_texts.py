@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from task_manager.store.compiled import Statement
+from task_manager.store.compiled import Statement, pipelined
 from task_manager.store.contents import Content, Contents
 from task_manager.store.records import WITH_CONTENT
 from task_manager.store.tables import METADATA
@@ -43,19 +43,36 @@ class WholeTexts:
     def read(
         self, connection: Connection, values: Mapping[str, Any], known: Contents | None = None
     ) -> list[tuple[bytes, bytes]]:
-        """UID and text of each workitem, in the order of the SELECT.
+        """UID and text of each workitem, in the order of the SELECT; see :meth:`asked`."""
+        with pipelined(connection):
+            asked = self.asked(connection, values, known)
+        return asked()
+
+    def asked(
+        self, connection: Connection, values: Mapping[str, Any], known: Contents | None = None
+    ) -> Callable[[], list[tuple[bytes, bytes]]]:
+        """Ask for the workitems; what :meth:`read` gives, to be called once it was pipelined.
 
         What is read becomes `known`: to be given in a transaction only that has written nothing. If the
         content of one is not known, all are read once more with theirs, as two statements may see two states
         and a content goes when it is renewed.
         """
-        if known is not None:
-            rows = self._moving.texts(connection, values)
+        if known is None:
+            every = self._every.asked_texts(connection, values)
+            return lambda: self._joined(every(), None)
+        moving = self._moving.asked_texts(connection, values)
+
+        def collected() -> list[tuple[bytes, bytes]]:
+            rows = moving()
             contents = [known.get(int(number)) for _, number, _ in rows]
             found = [content.text(whole=self._whole) for content in contents if content is not None]
-            if len(found) == len(rows):
-                return [(row[0], whole_text(text, row[2])) for row, text in zip(rows, found, strict=True)]
-        every = self._every.texts(connection, values)
+            if len(found) < len(rows):
+                return self._joined(self._every.texts(connection, values), known)
+            return [(row[0], whole_text(text, row[2])) for row, text in zip(rows, found, strict=True)]
+
+        return collected
+
+    def _joined(self, every: list[tuple[bytes, ...]], known: Contents | None) -> list[tuple[bytes, bytes]]:
         read = [Content(attributes, summary) for *_, attributes, summary in every]
         if known is not None:
             known.add({int(row[1]): content for row, content in zip(every, read, strict=True)})

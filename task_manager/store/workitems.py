@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, func, select
 
-from task_manager.store.compiled import Statement
+from task_manager.store.compiled import Statement, pipelined
 from task_manager.store.contents import Content, Contents, add_contents, contents_by_number, drop_contents
 from task_manager.store.records import (
     INSERTED,
@@ -138,7 +138,9 @@ def locked_records(
     it is then, and rows of other tables as they were before.
     """
     wanted = _several(connection, sorted(set(uids)))
-    rows = _LOCKED.rows(connection, {"uids": wanted})
+    with pipelined(connection):
+        asked = _LOCKED.asked_rows(connection, {"uids": wanted})
+    rows = asked()
     contents, learned = contents_by_number(connection, (row[_NUMBER] for row in rows), known)
     return {row[0]: record_of(row, contents[row[_NUMBER]].part) for row in rows}, learned
 

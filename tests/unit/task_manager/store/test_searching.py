@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,3 +238,39 @@ def test_a_common_search_goes_by_an_index(bed: TestBed, matching: DicomJson, ind
     assert plans
     assert all(f"INDEX {index}" in plan for plan in plans), plans
     assert any("TEMP B-TREE" in plan for plan in plans) == sorts, plans
+
+
+@pytest.mark.parametrize("bed", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("matching", "index"),
+    [
+        pytest.param({}, "workitem_sorted", id="all"),
+        pytest.param(_STATE, "workitem_state", id="state"),
+        pytest.param(_STATE | _CODE, "workitem_", id="state and code"),
+        pytest.param(_STATE | _STATION, "workitem_station", id="station and state"),
+    ],
+)
+def test_postgresql_reads_a_page_along_its_index(bed: TestBed, matching: DicomJson, index: str) -> None:
+    """Nothing is sorted, in whatever locale the database is: as long as a page, however long the worklist."""
+    query = WorkitemQuery(matching=matching, limit=50)
+    with bed.database.read() as connection:
+        for other in ("seqscan", "bitmapscan"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{other} = off")  # which suit a table of no rows
+        for _ in range(7):
+            search_page(connection, query, Contents())
+        prepared = connection.exec_driver_sql(
+            "SELECT name, statement FROM pg_prepared_statements WHERE statement LIKE '%% OFFSET %%'"
+        ).all()
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN EXECUTE {name}({_values(statement)})").scalars().all()
+            for name, statement in prepared
+        ]
+    assert plans
+    told = " ".join(line for plan in plans for line in plan)
+    assert f"using {index}" in told
+    assert "Sort" not in told
+
+
+def _values(statement: str) -> str:
+    """As many as the statement has; it is only explained."""
+    return ", ".join(["'1'"] * len(set(re.findall(r"\$\d+", statement))))
