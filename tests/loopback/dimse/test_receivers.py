@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -75,6 +76,10 @@ class Gateway:
         with self.database.read() as connection:
             return sorted(one.instance_number or 0 for one in find_instances(connection))
 
+    def staging(self) -> set[str]:
+        """Who is writing objects now."""
+        return {path.name.partition("-")[0] for path in self.staged()}
+
     def staged(self) -> list[Path]:
         return list((self.objects.root / "incoming").iterdir())
 
@@ -99,11 +104,24 @@ def gateway(started: Gateway) -> Gateway:
 
 @contextmanager
 def raw(gateway: Gateway) -> Iterator[socket.socket]:
-    with socket.create_connection((HOST, gateway.server.port), timeout=20) as connection:
+    connection = associated(gateway)
+    with connection:
+        yield connection
+
+
+def associated(gateway: Gateway) -> socket.socket:
+    """A connection with an association; those of tests before still count until their threads end."""
+    found: list[socket.socket] = []
+
+    def is_accepted() -> bool:
+        connection = socket.create_connection((HOST, gateway.server.port), timeout=20)
         connection.sendall(associate(CONTEXTS))
         kind, _ = read_pdu(connection)
-        assert kind == 2, f"PDU type {kind} instead of an acceptance"
-        yield connection
+        (found.append if kind == 2 else socket.socket.close)(connection)
+        return kind == 2
+
+    wait_until(is_accepted, "an association is accepted", timeout_s=20)
+    return found[0]
 
 
 def store(number: int, *, piece: int = 16384) -> bytes:
@@ -199,22 +217,29 @@ def test_disorder_ends_the_association(gateway: Gateway) -> None:
         assert echoes(connection)
 
 
-def test_a_process_that_dies_is_noticed_and_replaced(gateway: Gateway) -> None:
+def test_a_process_that_dies_takes_its_associations_alone_and_is_replaced(gateway: Gateway) -> None:
     before = set(gateway.receivers.pids)
-    with raw(gateway) as connection:
-        assert stores(connection, 801)
-        connection.sendall(store(802)[:30_000])
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-        assert connection.recv(1) == b""
+    begun = 30_000
+    with raw(gateway) as one, raw(gateway) as two:
+        for number, connection in ((801, one), (811, two)):
+            assert stores(connection, number)
+            connection.sendall(store(number + 1)[:begun])
+        wait_until(lambda: len(gateway.staging()) == 2, "each process has one of them")
+        os.kill(min(before), signal.SIGKILL)
+        ready, _, _ = select.select([one, two], [], [], 20)
+        assert [connection.recv(1) for connection in ready] == [b""]
+        left, number = (two, 812) if ready == [one] else (one, 802)
+        left.sendall(store(number)[begun:])
+        assert status_of(read_answer(left)) == 0
+        assert releases(left)
     gateway.has_all()
-    assert before.isdisjoint(gateway.receivers.pids)
+    assert min(before) not in gateway.receivers.pids
     with raw(gateway) as connection:
         assert stores(connection, 803)
         assert stores(connection, 804)
-    found = gateway.numbers()
-    assert 802 not in found
-    assert {801, 803, 804} <= set(found)
+    found = set(gateway.numbers())
+    assert {801, 811, number, 803, 804} <= found
+    assert len(found & {802, 812}) == 1
 
 
 def test_a_new_study_of_another_process_wakes_the_worker(gateway: Gateway) -> None:
