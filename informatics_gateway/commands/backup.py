@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """`airway backup`: a copy of all that a restart needs, taken while Airway runs.
 
-The database is copied first, then the objects: an object is on disk before its row is committed, so every row
-of the copy finds its object. The manifest is written last; a copy without one is not whole.
+Objects are copied before the database and after it: an object is on disk before its row is committed, and its
+row tells of its removal before a policy takes it away, so every row of the copy finds its object. The manifest is
+written last; a copy without one is not whole.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 from sqlalchemy.engine import URL, make_url
@@ -29,7 +32,10 @@ from informatics_gateway.settings import Settings
 
 MANIFEST = "backup.json"
 SCHEMA = "airway-backup/1"
+_LOCK = ".lock"
 _OBJECTS = Path("store") / "objects"
+_COARSEST_TIME_NS = 2_000_000_000
+"""What the file systems that backups are on round times to, at worst."""
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -51,18 +57,34 @@ def backup(data: Path, config: Path | None, to: Path) -> None:
     url = make_url(database_url(settings, data))
     if to.resolve().is_relative_to(data.resolve()) or data.resolve().is_relative_to(to.resolve()):
         fail("The backup must not be in the data folder, nor the data folder in it.")
+    umask = os.umask(0o077)  # patients' data, also in a folder that others may enter
     try:
-        made = _backup(data, config, to, settings, url)
+        with _alone(to):
+            made = _backup(data, config, to, settings, url)
     except (OSError, sqlite3.Error, subprocess.SubprocessError) as error:
         fail(f"The backup is not whole: {type(error).__name__}: {error}", status=1)
+    finally:
+        os.umask(umask)
     OUT.print(f"Whole: {made.database}, {made.objects} objects, {made.bytes >> 20} MiB in {to}", markup=False)
     OUT.print(f"Next, after a restore: {program()} doctor --verify --data FOLDER", markup=False)
 
 
-def _backup(data: Path, config: Path | None, to: Path, settings: Settings, url: URL) -> Backup:
+@contextmanager
+def _alone(to: Path) -> Iterator[None]:
+    """Only one backup at a time writes into a folder: two would mix what one manifest tells of."""
     to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (to / _LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fail("Another backup is being written to this folder.", status=1)
+        yield
+
+
+def _backup(data: Path, config: Path | None, to: Path, settings: Settings, url: URL) -> Backup:
     manifest = to / MANIFEST
     manifest.unlink(missing_ok=True)
+    _copied_objects(data / _OBJECTS, to / _OBJECTS)
     taken_at = utc_now()
     database = _copied_database(url, to)
     objects, size = _copied_objects(data / _OBJECTS, to / _OBJECTS)
@@ -127,33 +149,56 @@ def _dumped_postgresql(url: URL, target: Path) -> Path:
 
 
 def _copied_objects(source: Path, target: Path) -> tuple[int, int]:
-    """How many objects the copy has, and their bytes; an object never changes, so what is there stays."""
+    """How many objects the folder has, and their bytes; what the copy has already is not copied again.
+
+    An object never changes, but its name may be taken by another once a policy removed it, so the time is
+    compared too.
+    """
     found, size = 0, 0
     for path in _files(source):
-        copy = target / path.relative_to(source)
         try:
-            length = path.stat().st_size
-            if not copy.exists() or copy.stat().st_size != length:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                partial = copy.with_suffix(".part")
-                shutil.copyfile(path, partial)
-                partial.replace(copy)
+            original = path.open("rb")
         except FileNotFoundError:
             continue  # a policy removed it meanwhile
-        found, size = found + 1, size + length
+        with original:
+            known = os.fstat(original.fileno())
+            _copy_object(original, known, target / path.relative_to(source))
+        found, size = found + 1, size + known.st_size
     return found, size
 
 
+def _copy_object(original: BinaryIO, known: os.stat_result, copy: Path) -> None:
+    if copy.exists():
+        there = copy.stat()
+        late = abs(there.st_mtime_ns - known.st_mtime_ns)
+        if there.st_size == known.st_size and late <= _COARSEST_TIME_NS:
+            return
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_suffix(".part")
+    with partial.open("wb") as out:
+        shutil.copyfileobj(original, out, _CHUNK_BYTES)
+    os.utime(partial, ns=(known.st_atime_ns, known.st_mtime_ns))
+    partial.replace(copy)
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    for inner, _, names in os.walk(folder):
-        for name in sorted(names):
-            yield Path(inner) / name
+    """Files below `folder`, which has to be there; a folder that cannot be read is not passed over."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            yield path
+            continue
+        with suppress(FileNotFoundError):  # a policy removed the last of it meanwhile
+            yield from _files(path)
 
 
 def _replaced_folder(source: Path, target: Path) -> None:
+    """A copy of the files of a folder, in which some may come and go meanwhile."""
     shutil.rmtree(target, ignore_errors=True)
     if source.is_dir():
-        shutil.copytree(source, target)
+        target.mkdir()
+        for path in source.glob("*.json"):
+            with suppress(FileNotFoundError):
+                shutil.copy2(path, target / path.name)
 
 
 def _copied_configuration(config: Path, rules: Path, to: Path) -> None:
