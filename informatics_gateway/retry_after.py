@@ -23,7 +23,7 @@ def pause_of(value: str, now: datetime) -> timedelta | None:
         return min(timedelta(seconds=int(text)), LONGEST_PAUSE)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return min(max(aware - now, timedelta(0)), LONGEST_PAUSE)

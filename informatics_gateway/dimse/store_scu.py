@@ -26,6 +26,7 @@ from task_manager.delivery.answers import Meaning, of_store_status
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.outcome import Refused
 from task_manager.ports import Receipt, Shipment, Turn, at_once
+from task_manager.study.content import UNREADABLE
 from task_manager.study.frames import locate_frames
 from task_manager.study.header import read_header
 
@@ -213,6 +214,10 @@ def _as_accepted(
         except TranscodingError as error:
             raise FinalDeliveryError(
                 f"{progress}; the peer takes no {file.transfer_syntax_uid}, and {error}"
+            ) from error
+        except UNREADABLE as error:
+            raise FinalDeliveryError(
+                f"{progress}; the peer takes no {file.transfer_syntax_uid}, and the frames cannot be found"
             ) from error
         except OSError as error:
             raise RetryableDeliveryError(

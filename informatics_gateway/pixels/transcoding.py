@@ -284,6 +284,8 @@ def _write_decoded(
         if tag in whole:
             del whole[tag]
     array, photometric = _decoded(path, frames, whole, 0, raw=exact)
+    if array.nbytes * 8 != array.size * frames.geometry.bits_allocated:
+        raise TranscodingError("decoded, a frame has not the size that its header says")
     if frames.geometry.samples > 1:
         whole.PlanarConfiguration = 0
         if exact:

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
 )
@@ -27,7 +30,7 @@ from informatics_gateway.dimse.requestor import DicomAddress
 from informatics_gateway.dimse.store_scu import DicomDeliverer
 from task_manager.errors import FinalDeliveryError
 from task_manager.ports import Receipt
-from tests.instances import ct, shipment
+from tests.instances import ct, part10, shipment
 from tests.unit.informatics_gateway.dicomweb.images import image, pixels, rle
 
 HOST = "127.0.0.1"
@@ -133,6 +136,31 @@ def test_pixels_that_cannot_be_decoded_are_final(tmp_path: Path) -> None:
     with receiver(ExplicitVRLittleEndian) as (port, got):
         with pytest.raises(FinalDeliveryError, match="0 of 1 stored; the peer takes no"):
             send(port, tmp_path, file.getvalue())
+    assert got == []
+
+
+def test_frames_that_cannot_be_found_are_final(tmp_path: Path) -> None:
+    lying = dcmread(io.BytesIO(rle(image(pixels()))))
+    lying.NumberOfFrames = 7
+    file = io.BytesIO()
+    lying.save_as(file)
+    with receiver(ExplicitVRLittleEndian) as (port, got):
+        with pytest.raises(FinalDeliveryError, match="the frames cannot be found"):
+            send(port, tmp_path, file.getvalue())
+    assert got == []
+
+
+def test_single_bits_that_become_bytes_are_final(tmp_path: Path) -> None:
+    """Codecs give a byte for each: written so, the header would say eight times as many pixels."""
+    bits = (np.arange(1024).reshape(1, 32, 32) % 3 == 0).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(bits[0]).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+    made = image(bits, BitsAllocated=1, BitsStored=1, HighBit=0)
+    made.add_new("PixelData", "OB", encapsulate([stream.getvalue()]))
+    made["PixelData"].is_undefined_length = True
+    with receiver(ExplicitVRLittleEndian) as (port, got):
+        with pytest.raises(FinalDeliveryError, match="not the size that its header says"):
+            send(port, tmp_path, part10(made, JPEG2000Lossless))
     assert got == []
 
 

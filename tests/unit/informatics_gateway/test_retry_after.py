@@ -29,6 +29,8 @@ NOW = datetime(2026, 5, 4, 9, 15, 27, tzinfo=UTC)
         ("1.5", None),
         ("٣", None),
         ("9" * 5000, None),
+        ("Mon, 04 May 99999999999999999999 08:00:00 GMT", None),
+        ("Mon, 04 May 2026 08:00:00 +99999999999999999999", None),
     ],
 )
 def test_pauses(value: str, pause: timedelta | None) -> None:
