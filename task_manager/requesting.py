@@ -150,11 +150,16 @@ class Requesting:
     def changed(
         self, work: WorklistTransaction, before: Workitem, after: Workitem, command: Command, actor: Actor
     ) -> None:
-        """Take a request back with its X; bring X after the work that was made for it."""
+        """Take a request back with its X; bring X after the work that was made for it.
+
+        What the manager itself cancels is often replaced in the same breath: that is settled when rules were
+        tried.
+        """
         if not self._kinds or (actor == WORKER and isinstance(command, Rearrange)):
             return
         if work.origin(after.uid).rule:
-            if after.state is not before.state:
+            is_tried_again = isinstance(command, RequestCancel) and actor == WORKER
+            if after.state is not before.state and not is_tried_again:
                 self._settle_all(work, after)
         elif after.state is ProcedureStepState.CANCELED or isinstance(command, RequestCancel):
             self._take_back(work, after, command)

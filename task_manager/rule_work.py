@@ -18,7 +18,7 @@ from profiles.codes import Code
 from profiles.order import Order, order_digest
 from profiles.uids import derived_uid
 from profiles.ups.states import ProcedureStepState
-from task_manager.actor import WORKER
+from task_manager.actor import WORKER, Actor
 from task_manager.dispatch.model import WorkitemTemplate
 from task_manager.outcome import Refused
 from task_manager.rules.evaluate import effective_priority
@@ -215,22 +215,24 @@ class RuleWork:
         )
 
 
-def withdraw_all(work: WorklistTransaction, study_instance_uid: str, why: str) -> int:
+def withdraw_all(work: WorklistTransaction, study_instance_uid: str, why: str, *, actor: Actor) -> int:
     """Withdraw whatever rules asked for about a study; how many workitems were not final."""
     stopped = 0
     for workitem, origin in workitems.workitems_of_study(work.connection, study_instance_uid):
         if origin.rule and not workitem.is_final:
-            _ask_to_stop(work, workitem, why)
+            _ask_to_stop(work, workitem, why, actor=actor)
             stopped += 1
     return stopped
 
 
-def _ask_to_stop(work: WorklistTransaction, workitem: Workitem, why: str) -> None:
+def _ask_to_stop(
+    work: WorklistTransaction, workitem: Workitem, why: str, *, actor: Actor = WORKER
+) -> None:
     """Cancel what nobody has begun, ask the performer of the rest, once (event 2)."""
     if workitem.cancel_requested is None:
         details = dicom_json.element("ReasonForCancellation", why)
         command = RequestCancel(details=details, requesting_ae=WORKER.name)
-        work.apply(workitem.uid, command, actor=WORKER)
+        work.apply(workitem.uid, command, actor=actor)
 
 
 def _prior_instances(connection: Connection, explanation: RuleExplanation) -> list[Instance]:

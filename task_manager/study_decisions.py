@@ -105,7 +105,7 @@ class StudyDecisions:
             if study.state not in _FROM[action]:
                 fault = Fault("StudyInstanceUID", f"is of a study that is {study.state.value}")
                 return Refused(RefusalCode.MAY_NOT_BE_UPDATED, (fault,))
-            self._carry_out(connection, study, action, now)
+            self._carry_out(connection, study, action, actor, now)
             decision = StudyDecision(
                 action=action.value, actor=actor, reason=reason[:_LONGEST_REASON], decided_at=now
             )
@@ -120,7 +120,9 @@ class StudyDecisions:
         self._wake()
         return Accepted(uid=study_instance_uid)
 
-    def _carry_out(self, connection: Connection, study: Study, action: StudyAction, now: datetime) -> None:
+    def _carry_out(
+        self, connection: Connection, study: Study, action: StudyAction, actor: Actor, now: datetime
+    ) -> None:
         if action is StudyAction.FORCE:
             after = replace(study, state=StudyState.RECEIVING, deadline_at=now, evidence=Evidence.PERSON)
         elif action is StudyAction.RELEASE:
@@ -138,7 +140,7 @@ class StudyDecisions:
         if action is StudyAction.DISCARD:
             reviews.settle_reviews(connection, study.study_instance_uid, now)
             with self._worklist.within(connection, now) as work:
-                withdraw_all(work, study.study_instance_uid, _DISCARDED)
+                withdraw_all(work, study.study_instance_uid, _DISCARDED, actor=actor)
 
 
 def listed_studies(

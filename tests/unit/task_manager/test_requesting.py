@@ -13,6 +13,7 @@ from profiles.request import RequestKind
 from task_manager.actor import Actor
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.requesting import RequestingKind, workitem_request
+from task_manager.study_decisions import StudyAction
 from tests.contract.workitems import code, instances, minimal, request
 from tests.instances import STUDY, ct
 from tests.service import PERFORMER, TestBed, make_service
@@ -149,6 +150,30 @@ def test_one_by_accession_number(bed: TestBed) -> None:
     )
     two_images(bed)
     assert state(bed) == "IN PROGRESS"
+
+
+def test_one_for_work_that_waits_follows_the_work_that_takes_its_place(bed: TestBed) -> None:
+    two_images(bed)
+    create(bed)
+    bed.service.scheduler.complete_due_studies()
+    assert (state(bed), len(made(bed))) == ("IN PROGRESS", 2)
+    finish(bed, made(bed)[-1])
+    assert state(bed) == "COMPLETED"
+
+
+def test_late_images_do_not_end_it(bed: TestBed) -> None:
+    create(bed)
+    two_images(bed)
+    bed.receive(ct(3))
+    complete(bed)
+    assert (state(bed), len(made(bed))) == ("IN PROGRESS", 2)
+
+
+def test_a_discarded_study_ends_it(bed: TestBed) -> None:
+    create(bed)
+    two_images(bed)
+    bed.service.studies.decide(STUDY, StudyAction.DISCARD, actor=PERFORMER)
+    assert (state(bed), reason(bed)) == ("CANCELED", "the study was discarded")
 
 
 def test_canceled_work_cancels_it(bed: TestBed) -> None:
