@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.completeness import OPEN, measure_completeness
 from benchmarks.dicomweb import measure_dicomweb
 from benchmarks.fast_sender import SendingError
 from benchmarks.figures import Figure
@@ -101,6 +102,9 @@ def _measure(given: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
         facts["peers"]["postgresql"] = postgresql_version()
         sizes = QUICK if given.quick else WorklistSizes()
         figures += measure_worklist(folder, runs=given.runs, sizes=sizes, stage=stage)
+    if given.only in (None, "completeness"):
+        stage("measuring ticks while many studies are open")
+        figures += measure_completeness(folder, runs=given.runs, open_studies=OPEN[given.quick])
     stage("done")
     return facts, figures
 
@@ -146,7 +150,7 @@ def _command(given: argparse.Namespace) -> str:
     parts = ["python", "-m", "benchmarks", *(["--quick"] if given.quick else [])]
     if given.only is not None:
         parts += ["--only", given.only]
-    if given.only != "worklist":
+    if given.only not in ("worklist", "completeness"):
         parts += ["--slices", str(given.slices), "--size", str(given.size)]
         parts += ["--quiet-period", f"{given.quiet_period:g}"]
     return shlex.join([*parts, "--runs", str(given.runs)])
@@ -156,7 +160,9 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few small images, one run: only to try it out")
     parser.add_argument(
-        "--only", choices=("studies", "receiving", "dicomweb", "worklist"), help="measure this part alone"
+        "--only",
+        choices=("studies", "receiving", "dicomweb", "worklist", "completeness"),
+        help="measure this part alone",
     )
     parser.add_argument("--slices", type=_positive, help="images of the phantom (200; quick 32)")
     parser.add_argument("--size", type=_positive, help="rows and columns (512; quick 128)")

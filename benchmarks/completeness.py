@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tick of the loop that completes studies costs while many studies are open.
-
-In process, on SQLite in `folder` or on a server: `python -m benchmarks.completeness [URL]`.
-"""
+"""What a tick of the loop that completes studies costs while many studies are open; in process, on SQLite."""
 
 from __future__ import annotations
 
+import shutil
 import statistics
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
+from benchmarks.figures import Figure, milliseconds, sample
 from task_manager.rules.model import RuleSet
 from task_manager.service import Service, ServiceSettings
 from task_manager.store.database import Database
@@ -28,18 +25,44 @@ from task_manager.study.evidence import StudyEvidence
 from task_manager.study.model import Evidence
 from task_manager.study.sources import Policies
 
-OPEN = 10_000
-DUE = 50
+OPEN = {False: 10_000, True: 1000}
+"""Studies that are open; the second in a quick run."""
+_DUE = 50
 _TICKS = 200
 _IMAGES = 100
 _PREFIX = "1.2.826.0.1.3680043.8.498.9"
 _START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_NONE_OPEN = "the same, no study open"
+_NONE_DUE, _LONGEST, _EACH, _ONE = (
+    "a tick, none due",
+    f"the longest tick while {_DUE} are due and wait on",
+    "one study that is due and waits on",
+    "a tick that completes one by evidence",
+)
 
 
-def measure_completeness(folder: Path, url: str = "") -> dict[str, float]:
-    """Milliseconds of a tick, by what there is to do; the median of many."""
+def measure_completeness(folder: Path, *, runs: int, open_studies: int) -> list[Figure]:
+    """Times of ticks, by what there is to do."""
+    group = f"completeness, {open_studies:,} open studies"
+    measured = [_measured(folder / f"completeness{run}", open_studies) for run in range(runs)]
+    return [
+        Figure(
+            group=group,
+            name=name,
+            unit="ms",
+            airway=sample([found[name] for found in measured]),
+            reference_name=_NONE_OPEN if name == _NONE_DUE else "",
+            reference=sample([found[_NONE_OPEN] for found in measured]) if name == _NONE_DUE else None,
+        )
+        for name in (_NONE_DUE, _LONGEST, _EACH, _ONE)
+    ]
+
+
+def _measured(folder: Path, open_studies: int) -> dict[str, float]:
+    """Milliseconds by name, on a database of its own that is removed after."""
+    folder.mkdir()
     clock = _Clock()
-    database = Database(url or f"sqlite:///{folder / 'airway.db'}")
+    database = Database(f"sqlite:///{folder / 'airway.db'}")
     database.migrate()
     policy = CompletenessPolicy(evidence=(Evidence.MPPS,))
     service = Service(
@@ -53,19 +76,20 @@ def measure_completeness(folder: Path, url: str = "") -> dict[str, float]:
         new_uid=lambda: f"2.25.{uuid.uuid4().int}",
     )
     try:
-        found = {"no study open": _median(lambda: _tick(service), _TICKS)}
-        _fill(database, range(OPEN))
-        found[f"{OPEN} open, none due"] = _median(lambda: _tick(service), _TICKS)
-        _make_due(database, range(DUE), clock())
+        found = {_NONE_OPEN: _median(lambda: _tick(service))}
+        _fill(database, range(open_studies))
+        found[_NONE_DUE] = _median(lambda: _tick(service))
+        _make_due(database, range(_DUE), clock())
         ticks = []
         while (due := service.scheduler.next_deadline()) is not None and due <= clock():
-            ticks.append(_timed(lambda: _tick(service)))
-        found[f"{OPEN} open, {DUE} due that wait on, longest tick"] = max(ticks)
-        found[f"{OPEN} open, {DUE} due that wait on, each"] = sum(ticks) / DUE
+            ticks.append(milliseconds(lambda: _tick(service)))
+        found[_LONGEST] = max(ticks)
+        found[_EACH] = sum(ticks) / _DUE
         _note(database, range(1), clock())
-        found[f"{OPEN} open, one complete by evidence"] = _timed(lambda: _tick(service))
+        found[_ONE] = milliseconds(lambda: _tick(service))
     finally:
         database.close()
+        shutil.rmtree(folder)
     return found
 
 
@@ -97,10 +121,10 @@ def _fill(database: Database, numbers: Sequence[int]) -> None:
             ],
         )
         connection.execute(
-            insert(instance), [_instance(n, image) for n in numbers[:DUE] for image in range(_IMAGES)]
+            insert(instance), [_instance(n, image) for n in numbers[:_DUE] for image in range(_IMAGES)]
         )
     with database.write() as connection:
-        for number in numbers[:DUE]:
+        for number in numbers[:_DUE]:
             note_evidence(connection, _step(number, _IMAGES + 1), _START)
         connection.execute(study.update().values(deadline_at=_START + timedelta(hours=2)))
 
@@ -166,22 +190,5 @@ def _instance(number: int, image: int) -> dict[str, object]:
     }
 
 
-def _median(call: Callable[[], None], times: int) -> float:
-    return statistics.median(_timed(call) for _ in range(times))
-
-
-def _timed(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
-
-
-def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder:
-        for what, figure in measure_completeness(Path(folder), *sys.argv[1:2]).items():
-            print(f"{what}: {figure:.2f} ms")
-
-
-if __name__ == "__main__":
-    main()
+def _median(call: Callable[[], None]) -> float:
+    return statistics.median(milliseconds(call) for _ in range(_TICKS))

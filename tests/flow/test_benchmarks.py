@@ -83,6 +83,14 @@ WORKLIST = {
     *(("two replicas on one PostgreSQL", name, "one process") for name in ("create", "retrieve", "claim")),
 }
 
+OPEN = "completeness, 1,000 open studies"
+COMPLETENESS = {
+    (OPEN, "a tick, none due", "the same, no study open"),
+    (OPEN, "the longest tick while 50 are due and wait on", None),
+    (OPEN, "one study that is due and waits on", None),
+    (OPEN, "a tick that completes one by evidence", None),
+}
+
 
 def start(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -108,6 +116,7 @@ def is_alive(pid: int) -> bool:
     [
         pytest.param("studies", FIGURES, {"orthanc", "dcmtk"}, id="studies"),
         pytest.param("worklist", WORKLIST, {"postgresql"}, id="worklist"),
+        pytest.param("completeness", COMPLETENESS, set(), id="completeness"),
     ],
 )
 def test_quick_run_tells_every_figure(
