@@ -26,6 +26,9 @@ _LOG = logging.getLogger(__name__)
 _LEASE = timedelta(minutes=10)
 _KEEP_CLAIM_S = 60.0
 _FETCH_LEASE = timedelta(hours=1)
+_MOST_PRIOR_TRIES = 10
+"""Unexpected errors one after the other before a person is shown a rule that waits for earlier studies."""
+
 _LONGEST_WAIT_S = 1.0
 _NO_ROOM_S = 0.1
 _BLOCKED_S = 0.2  # what is due waits for another job of its study
@@ -333,7 +336,7 @@ class _FetchHand:
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - the job is tried again and shown
-            self._service.try_later(job, f"unexpected {type(error).__name__}")
+            self._service.fetching.failed(job, f"unexpected {type(error).__name__}")
             _LOG.exception("fetch failed unexpectedly", extra={"action": "fetch.error", "lane": job.lane})
 
 
@@ -392,7 +395,8 @@ def _settle_priors(service: Service) -> Callable[[Job], None]:
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - the job is tried again and shown
-            service.try_later(job, f"unexpected {type(error).__name__}")
+            put_back = service.hold if job.attempts >= _MOST_PRIOR_TRIES else service.try_later
+            put_back(job, f"unexpected {type(error).__name__}")
             _LOG.exception("priors failed unexpectedly", extra={"action": "priors.error", "lane": job.lane})
 
     return perform

@@ -8,18 +8,18 @@ small rows; instances go through the intake.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from task_manager.errors import DeliveryError, FinalDeliveryError, RetryableDeliveryError, StoreError
 from task_manager.fetching.accessions import distinct_patients, exact_matches
-from task_manager.fetching.archives import Archives, RemoteStudy, Stopping, StudyArchive, StudyQuestion
+from task_manager.fetching.archives import Archives, Piece, RemoteStudy, Stopping, StudyArchive, StudyQuestion
 from task_manager.fetching.model import Fetch, FetchPurpose, FetchState, FetchTarget
 from task_manager.fetching.planning import missing_pieces, named_instances
 from task_manager.fetching.receiving import PieceReceiver
-from task_manager.fetching.requests import StudyFetches, job_key, of_job_key, plan_job_at
-from task_manager.outbox import PRIORS_LANE, Job, JobState, RetryPolicy
+from task_manager.fetching.requests import StudyFetches, job_key, of_job_key, plan_job_at, settle_fetch
+from task_manager.outbox import Job, JobState, RetryPolicy
 from task_manager.ports import InstanceIntake
 from task_manager.store import fetches, jobs
 from task_manager.store.database import Connection, Database
@@ -30,6 +30,9 @@ _LONGEST_PIECE = timedelta(minutes=45)
 """Within the claim of a job: what takes longer is ended, and goes on with what is missing."""
 
 _WITHOUT_ROOM = timedelta(seconds=30)
+_MOST_REFUSALS = 10
+"""Pieces one after the other that an archive refuses for good before the others are not asked for."""
+
 _KEPT_FOR = timedelta(days=30)
 
 
@@ -120,8 +123,7 @@ class FetchStep:
         with self._database.read() as connection:
             fetch = fetches.fetch_by_key(connection, key)
         archive = self.archives.get(name)
-        ended = (FetchState.DONE, FetchState.NOT_FOUND)
-        if fetch is None or archive is None or fetch.round != number or fetch.state in ended:
+        if fetch is None or archive is None or fetch.round != number or fetch.state in _ENDED:
             self._end_job(job, "settled elsewhere")
             return
         began = self._clock()
@@ -138,6 +140,15 @@ class FetchStep:
             self._postpone(job, fetch, str(error), reset=came)
         except (DeliveryError, StoreError) as error:
             self._pass_on(job, fetch, str(error), final=False)
+
+    def failed(self, job: Job, error: str) -> None:
+        """Write that a claimed job broke off for a reason nobody thought of: some tries, then a person."""
+        with self._database.read() as connection:
+            fetch = fetches.fetch_by_key(connection, of_job_key(job.key)[2])
+        if fetch is None or fetch.state in _ENDED:
+            self._end_job(job, "settled elsewhere")
+        else:
+            self._postpone(job, fetch, error, reset=False)
 
     # One study
 
@@ -162,8 +173,15 @@ class FetchStep:
             held = fetches.held_instances(connection, uid)
         refused: list[str] = []
         trouble: DeliveryError | None = None
-        for piece in missing_pieces(uid, remote, held):
-            if stopping() or self._clock() - began > _LONGEST_RUN:
+        refusal: DeliveryError | None = None
+        refusals = 0
+        for piece in _turned(missing_pieces(uid, remote, held), job.attempts):
+            if stopping():
+                self._go_on_later(job)
+                return
+            if self._clock() - began > _LONGEST_RUN:
+                if self._held(fetch) == len(held):
+                    break  # nothing came in all that time
                 self._go_on_later(job)
                 return
             if not self._has_room():
@@ -178,6 +196,11 @@ class FetchStep:
             )
             try:
                 archive.retrieve(piece, receiver)
+                refusals = 0
+            except FinalDeliveryError as error:
+                refusal, refusals = error, refusals + 1
+                if refusals == _MOST_REFUSALS:
+                    raise
             except RetryableDeliveryError as error:
                 if trouble is not None:
                     raise  # twice: it is not this series
@@ -188,8 +211,10 @@ class FetchStep:
             missing = wanted - fetches.held_instances(connection, uid)
         if missing:
             self._note_refused(fetch, len(refused))
-            why = f"; {trouble}" if trouble else f"; {len(refused)} refused" if refused else ""
-            raise NothingCameError(f"{len(missing)} of {len(wanted)} instances have not come{why}")
+            reason = trouble or refusal
+            why = f"; {reason}" if reason else f"; {len(refused)} refused" if refused else ""
+            message = f"{len(missing)} of {len(wanted)} instances have not come{why}"
+            raise FinalDeliveryError(message) if refusal and not trouble else NothingCameError(message)
         self._done(job, fetch, archive, refused=len(refused))
 
     def _not_found(self, job: Job, fetch: Fetch) -> None:
@@ -200,11 +225,15 @@ class FetchStep:
             if self._plan_next(connection, fetch, job, now):
                 return
             others = self._others(connection, fetch, job)
-            if JobState.HELD in others.values():
+            if _goes_on(others.values()):
+                return
+            ended = (
                 self._change(connection, fetch, state=FetchState.HELD, error=_A_PERSON)
-            elif not others:
-                self._change(connection, fetch, state=FetchState.NOT_FOUND, ended_at=now, error="")
-                self._settle(connection, fetch, now)
+                if others
+                else self._change(connection, fetch, state=FetchState.NOT_FOUND, ended_at=now, error="")
+            )
+            self._end_without(connection, ended, now)
+        self._wake()
 
     def _done(self, job: Job, fetch: Fetch, archive: StudyArchive, *, refused: int) -> None:
         now = self._clock()
@@ -217,9 +246,9 @@ class FetchStep:
             others = [job_key(fetch, name) for name in self.archives if job_key(fetch, name) != job.key]
             fetches.end_jobs(connection, others, summary="settled elsewhere", now=now)
             prior = ended.purpose is FetchPurpose.PRIOR and not self.limits.priors_run_rules
-            if fetches.has_news(connection, uid, not_from=archive.actor.source if prior else ""):
+            if fetches.has_news(connection, uid, not_from=self._sources() if prior else ()):
                 fetches.let_be_evaluated(connection, uid, now)
-            self._settle(connection, ended, now)
+            settle_fetch(connection, ended, now)
             fetches.purge_fetches(connection, now - _KEPT_FOR)
         self._wake()
         extra = {"action": "fetch.done", "archive": archive.name, "study": uid}
@@ -272,15 +301,17 @@ class FetchStep:
             else:
                 due = self._retry.next_due(job.attempts + 1, now)
                 jobs.postpone_job(connection, job, error=error, due_at=due)
-            alone = not planned and not self._others(connection, fetch, job)
+            alone = not planned and not _goes_on(self._others(connection, fetch, job).values())
             held = given_up and alone
             state = FetchState.HELD if held else FetchState.WAITING
             changed = self._change(connection, fetch, state=state, error=error)
             if held:
-                self._settle(connection, changed, now)
+                self._end_without(connection, changed, now)
         self._tell(job, error, given_up)
         if planned:
             self._requests.wake()
+        if held:
+            self._wake()
 
     def _postpone(self, job: Job, fetch: Fetch, error: str, *, reset: bool) -> None:
         """Instances are missing: try again soon if others came, and not for ever if none does."""
@@ -297,8 +328,25 @@ class FetchStep:
             state = FetchState.HELD if given_up else FetchState.WAITING
             changed = self._change(connection, fetch, state=state, error=error)
             if given_up:
-                self._settle(connection, changed, now)
+                self._end_without(connection, changed, now)
         self._tell(job, error, given_up)
+        if given_up:
+            self._wake()
+
+    def _end_without(self, connection: Connection, fetch: Fetch, now: datetime) -> None:
+        """It ended and is not all here: what others sent meanwhile was only kept, and is looked at now.
+
+        If no archive has what a person asked for, so is all that is here.
+        """
+        uid = fetch.target.study_instance_uid
+        asked = fetch.state is FetchState.NOT_FOUND and fetch.purpose is FetchPurpose.REQUEST
+        if uid and fetches.has_news(connection, uid, not_from=() if asked else self._sources()):
+            fetches.let_be_evaluated(connection, uid, now)
+        settle_fetch(connection, fetch, now)
+
+    def _sources(self) -> list[str]:
+        """As whose what comes from archives is marked."""
+        return [archive.actor.source for archive in self.archives.values()]
 
     def _tell(self, job: Job, error: str, given_up: bool) -> None:
         action = "fetch.held" if given_up else "fetch.postponed"
@@ -322,7 +370,7 @@ class FetchStep:
             return fetches.count_held(connection, [uid]).get(uid, 0)
 
     def _plan_next(self, connection: Connection, fetch: Fetch, job: Job, now: datetime) -> bool:
-        """Plan the job at the archive after this one, unless one was named; whether there is one.
+        """Plan the job at the archive after this one, unless one was named; whether one goes on there.
 
         Planned once for a round: the key of its job sees to that.
         """
@@ -333,9 +381,7 @@ class FetchStep:
         if not following:
             return False
         plan_job_at(connection, fetch, following[0], now)
-        return job_key(fetch, following[0]) in fetches.unfinished_jobs(
-            connection, [job_key(fetch, following[0])]
-        )
+        return _goes_on(fetches.unfinished_jobs(connection, [job_key(fetch, following[0])]).values())
 
     def _others(self, connection: Connection, fetch: Fetch, job: Job) -> dict[str, JobState]:
         """Jobs of other archives that are not done."""
@@ -349,20 +395,17 @@ class FetchStep:
         fetches.put_fetch(connection, changed)
         return changed
 
-    def _settle(self, connection: Connection, fetch: Fetch, now: datetime) -> None:
-        """What the end of a fetch means for its accession number, and for rules that wait for it."""
-        fetches.hasten_lane(connection, PRIORS_LANE, now)
-        if not fetch.parent_key:
-            return
-        parent = fetches.fetch_by_key(connection, fetch.parent_key, lock=True)
-        siblings = fetches.fetches_of_parent(connection, fetch.parent_key)
-        if parent is None or any(one.state.is_open for one in siblings):
-            return
-        held = next((one for one in siblings if one.state is FetchState.HELD), None)
-        if held is not None:
-            self._change(connection, parent, state=FetchState.HELD, error=held.error)
-        else:
-            self._change(connection, parent, state=FetchState.DONE, ended_at=now, error="")
+
+def _goes_on(states: Iterable[JobState]) -> bool:
+    """Whether one of these jobs is done or tried again by itself."""
+    return any(state is not JobState.HELD for state in states)
 
 
+def _turned(pieces: Sequence[Piece], attempts: int) -> tuple[Piece, ...]:
+    """The pieces, beginning further on after each try that failed: one that never comes stops no other."""
+    first = attempts % len(pieces) if pieces else 0
+    return (*pieces[first:], *pieces[:first])
+
+
+_ENDED = (FetchState.DONE, FetchState.NOT_FOUND)
 _A_PERSON = "an archive refused; see its job"

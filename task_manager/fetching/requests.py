@@ -14,7 +14,7 @@ from datetime import datetime
 
 from profiles.faults import Fault
 from task_manager.fetching.model import Fetch, FetchPurpose, FetchState, FetchStatus, FetchTarget
-from task_manager.outbox import JobKind, fetch_lane
+from task_manager.outbox import PRIORS_LANE, JobKind, fetch_lane
 from task_manager.outcome import Accepted, RefusalCode, Refused, WarningCode
 from task_manager.store import fetches, jobs
 from task_manager.store.database import Connection, Database
@@ -119,13 +119,12 @@ class StudyFetches:
         now = self._clock()
         key = f"{parent_key}/{target.study_instance_uid}" if parent_key else target.key
         known = fetches.fetch_by_key(connection, key, lock=True)
-        if known is not None and known.state.is_open:
+        if known is not None and known.state.is_open and not self._is_lost(connection, known):
             if known.purpose is FetchPurpose.PRIOR and purpose is FetchPurpose.REQUEST:
                 fetches.put_fetch(connection, replace(known, purpose=purpose, changed_at=now))
             return Accepted(uid=known.key, warnings=(WarningCode.DUPLICATE,))
         if known is not None:
-            old = [job_key(known, name) for name in self._archives]
-            fetches.end_jobs(connection, old, summary="asked for anew", now=now)
+            fetches.end_jobs(connection, self._job_keys(known), summary="asked for anew", now=now)
         fetch = Fetch(
             key=key,
             target=target,
@@ -138,6 +137,8 @@ class StudyFetches:
             changed_at=now,
         )
         fetches.put_fetch(connection, fetch)
+        if known is None:
+            fetches.forget_jobs(connection, self._job_keys(fetch))
         plan_job_at(connection, fetch, target.archive or self._archives[0], now)
         return Accepted(uid=fetch.key)
 
@@ -177,20 +178,37 @@ class StudyFetches:
         return accepted
 
     def accept(self, key: str) -> Accepted | Refused:
-        """Take what came of a held fetch as all there is, and let the rules look at it."""
+        """Take what came of a held fetch as all there is, and let the rules look at it.
+
+        That of an accession number takes what came of all its studies.
+        """
         now = self._clock()
         with self._database.write() as connection:
-            fetch = fetches.fetch_by_key(connection, key, lock=True)
-            if fetch is None or fetch.state is not FetchState.HELD:
+            # studies before their accession number: so are they locked everywhere
+            keys = [*(one.key for one in fetches.fetches_of_parent(connection, key)), key]
+            found = [fetches.fetch_by_key(connection, one, lock=True) for one in keys]
+            held = [one for one in found if one is not None and one.state is FetchState.HELD]
+            if not held or held[-1].key != key:
                 return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("key", "names no fetch that is held"),))
-            ended = replace(fetch, state=FetchState.DONE, changed_at=now, ended_at=now)
-            fetches.put_fetch(connection, ended)
-            jobs_of_it = [job_key(fetch, name) for name in self._archives]
-            fetches.end_jobs(connection, jobs_of_it, summary="a person took what is here", now=now)
-            if fetch.purpose is FetchPurpose.REQUEST:
-                fetches.let_be_evaluated(connection, fetch.target.study_instance_uid, now)
+            for fetch in held:
+                ended = replace(fetch, state=FetchState.DONE, changed_at=now, ended_at=now)
+                fetches.put_fetch(connection, ended)
+                summary = "a person took what is here"
+                fetches.end_jobs(connection, self._job_keys(fetch), summary=summary, now=now)
+                if fetch.purpose is FetchPurpose.REQUEST:
+                    fetches.let_be_evaluated(connection, fetch.target.study_instance_uid, now)
+            settle_fetch(connection, held[-1], now)
         self.wake()
         return Accepted(uid=key)
+
+    def _job_keys(self, fetch: Fetch) -> list[str]:
+        """The keys of all jobs that a round of a fetch may have."""
+        return [job_key(fetch, name) for name in self._archives]
+
+    def _is_lost(self, connection: Connection, fetch: Fetch) -> bool:
+        """Whether an open fetch of a study has no job any more: its archive is no longer configured."""
+        of_study = bool(fetch.target.study_instance_uid)
+        return of_study and not fetches.unfinished_jobs(connection, self._job_keys(fetch))
 
     def _statuses(self, connection: Connection, found: Sequence[Fetch]) -> list[FetchStatus]:
         children = {
@@ -208,6 +226,24 @@ class StudyFetches:
             return FetchStatus(fetch=fetch, held=own, studies=below)
 
         return [status(fetch) for fetch in found]
+
+
+def settle_fetch(connection: Connection, fetch: Fetch, now: datetime) -> None:
+    """Write what the end of a fetch means for its accession number, and for rules that wait for it."""
+    fetches.hasten_lane(connection, PRIORS_LANE, now)
+    if not fetch.parent_key:
+        return
+    parent = fetches.fetch_by_key(connection, fetch.parent_key, lock=True)
+    siblings = fetches.fetches_of_parent(connection, fetch.parent_key)
+    if parent is None or any(one.state.is_open for one in siblings):
+        return
+    held = next((one for one in siblings if one.state is FetchState.HELD), None)
+    ended = (
+        replace(parent, state=FetchState.HELD, changed_at=now, error=held.error)
+        if held
+        else replace(parent, state=FetchState.DONE, changed_at=now, ended_at=now, error="")
+    )
+    fetches.put_fetch(connection, ended)
 
 
 def job_key(fetch: Fetch, archive: str) -> str:

@@ -6,11 +6,11 @@ Each takes a connection; none commits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from task_manager.fetching.model import Fetch, FetchPurpose, FetchState, FetchTarget
 from task_manager.outbox import JobState
@@ -24,9 +24,11 @@ _FETCH = FetchRow.metadata.tables["fetch"]
 _JOB = METADATA.tables["job"]
 _STUDY = METADATA.tables["study"]
 _INSTANCE = METADATA.tables["instance"]
-_OPEN = (FetchState.WAITING.value, FetchState.RUNNING.value)
 _STRAGGLERS = timedelta(minutes=10)
 """An archive may still send what it was asked for when we have given up waiting."""
+
+_UNTOUCHED = timedelta(hours=2)
+"""Longer than any try: a fetch that nobody has written to since then is not being worked on."""
 
 
 def fetch_by_key(connection: Connection, key: str, *, lock: bool = False) -> Fetch | None:
@@ -94,11 +96,16 @@ def purge_fetches(connection: Connection, before: datetime) -> int:
 def is_awaited(connection: Connection, study_instance_uid: str, now: datetime, *, is_kept: bool) -> bool:
     """Whether images of a study come by a fetch: nothing is decided before that ends.
 
-    Of a study that is KEPT for others also what comes a while after the end does not count.
+    Before an archive was found that has it, what comes comes by itself. Of a study that is KEPT also what
+    comes a while after a fetch was HELD does not count.
     """
-    ways: list[ColumnElement[bool]] = [_FETCH.c.state.in_(_OPEN)]
+    found = or_(
+        _FETCH.c.state == FetchState.RUNNING.value,
+        and_(_FETCH.c.state == FetchState.WAITING.value, _FETCH.c.source != ""),
+    )
+    ways = [and_(found, _FETCH.c.changed_at > now - _UNTOUCHED)]
     if is_kept:
-        ways.append(_FETCH.c.ended_at > now - _STRAGGLERS)
+        ways.append(and_(_FETCH.c.state == FetchState.HELD.value, _FETCH.c.changed_at > now - _STRAGGLERS))
     awaited = or_(*ways)
     statement = (
         select(_FETCH.c.fetch_key).where(_FETCH.c.study_instance_uid == study_instance_uid, awaited).limit(1)
@@ -106,7 +113,7 @@ def is_awaited(connection: Connection, study_instance_uid: str, now: datetime, *
     return connection.execute(statement).first() is not None
 
 
-def has_news(connection: Connection, study_instance_uid: str, *, not_from: str = "") -> bool:
+def has_news(connection: Connection, study_instance_uid: str, *, not_from: Collection[str] = ()) -> bool:
     """Whether something came of a study since it was looked at, but for what `not_from` sent."""
     wanted = [
         _INSTANCE.c.study_instance_uid == study_instance_uid,
@@ -114,7 +121,7 @@ def has_news(connection: Connection, study_instance_uid: str, *, not_from: str =
         or_(_STUDY.c.completed_at.is_(None), _INSTANCE.c.received_at > _STUDY.c.completed_at),
     ]
     if not_from:
-        wanted.append(_INSTANCE.c.source != not_from)
+        wanted.append(_INSTANCE.c.source.not_in(list(not_from)))
     statement = select(_INSTANCE.c.sop_instance_uid).where(and_(*wanted)).limit(1)
     return connection.execute(statement).first() is not None
 
@@ -163,6 +170,12 @@ def end_jobs(connection: Connection, keys: Sequence[str], *, summary: str, now: 
         .where(_JOB.c.key.in_(keys), _JOB.c.state.in_((JobState.WAITING.value, JobState.HELD.value)))
         .values(state=JobState.DONE.value, summary=summary, last_error="", done_at=now)
     )
+
+
+def forget_jobs(connection: Connection, keys: Sequence[str]) -> None:
+    """Delete jobs with these keys that nobody does any more; they outlived their fetch."""
+    idle = (JobState.DONE.value, JobState.HELD.value)
+    connection.execute(delete(_JOB).where(_JOB.c.key.in_(keys), _JOB.c.state.in_(idle)))
 
 
 def hasten_lane(connection: Connection, lane: str, now: datetime) -> None:
