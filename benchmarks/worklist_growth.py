@@ -24,6 +24,7 @@ from conformance.peers.process import wait_until
 from profiles.dicom_json import element, merged, tag_key
 from profiles.ups.states import GLOBAL_SUBSCRIPTION_UID, ProcedureStepState
 from task_manager.outcome import Refused
+from task_manager.store.contents import Contents
 from task_manager.store.database import Database
 from task_manager.store.records import Dispatch, Origin, Record
 from task_manager.store.workitems import add_records
@@ -123,7 +124,7 @@ def _fill(database: Database, have: int, want: int) -> int:
             workitem = replace(made.workitem, uid=uid, attributes=attributes, created_at=at, modified_at=at)
             records.append(Record(workitem=workitem, origin=Origin(), dispatch=Dispatch()))
         with database.write() as connection:
-            add_records(connection, records)
+            add_records(connection, records, Contents())
     return max(have, want)
 
 
