@@ -2,8 +2,8 @@
 """`airway backup`: a copy of all that a restart needs, taken while Airway runs.
 
 Objects are copied before the database and after it: an object is on disk before its row is committed, and its
-row tells of its removal before a policy takes it away, so every row of the copy finds its object. The manifest is
-written last; a copy without one is not whole.
+row tells of its removal before a policy takes it away, so each row of the copy finds its object. The manifest
+is last; a copy without one is not whole.
 """
 
 from __future__ import annotations

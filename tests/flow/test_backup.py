@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +17,141 @@ import pytest
 
 from conformance.peers.installed import postgresql_program
 from conformance.peers.postgresql import Postgresql
-from tests.flow.airway import RunningAirway
-from tests.flow.studies import SentStudy, make_study
+from conformance.peers.process import wait_until
+from informatics_gateway.hl7.sender import send_message
+from profiles.codes import Code
+from profiles.hl7.order_text import order_message
+from profiles.order import Order, OrderControl, Priority
+from tests.flow.airway import SENT_AT
+from tests.flow.forking import ForkedAirway, Forker, forker
+from tests.instances import ct_data_set, data_set_bytes, part10
+from tests.service import RULES
 
 pytestmark = pytest.mark.peers
 
-
-def airway_command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "informatics_gateway", *map(str, arguments)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+INSTANCES = 3
+FIRST, SECOND = "1.2.826.0.1.3680043.8.498.71", "1.2.826.0.1.3680043.8.498.72"
 
 
-def analysed(story: dict[str, Any]) -> bool:
-    return any(workitem["state"] == "COMPLETED" for workitem in story["workitems"])
+@pytest.fixture(scope="module")
+def forking() -> Iterator[Forker]:
+    with forker() as running:
+        yield running
 
 
-def instances(airway: RunningAirway, study: SentStudy) -> dict[str, str]:
-    """SOP Instance UID to digest of the data set of each instance of a study, as WADO-RS gives it."""
-    base = f"{airway.http}/dicom-web/studies/{study.study_instance_uid}"
-    found = httpx.get(f"{base}/instances", timeout=10).raise_for_status().json()
-    digests = {}
-    for one in found:
-        uid, series = one["00080018"]["Value"][0], one["0020000E"]["Value"][0]
-        address = f"{base}/series/{series}/instances/{uid}"
+def files(study: str) -> dict[str, bytes]:
+    """SOP Instance UID to Part 10 file."""
+    images = [ct_data_set(number, study=study, AccessionNumber="BK1") for number in range(1, INSTANCES + 1)]
+    return {str(image.SOPInstanceUID): part10(image) for image in images}
+
+
+def digests(study: str) -> dict[str, str]:
+    return {uid: hashlib.sha256(data_set_bytes(file)).hexdigest() for uid, file in files(study).items()}
+
+
+class Site:
+    """A forked Airway with one rule, as its senders and readers see it."""
+
+    def __init__(self, forking: Forker, folder: Path, config: dict[str, Any]) -> None:
+        self._forking, self._folder = forking, folder
+        (folder / "rules").mkdir()
+        (folder / "rules" / "every-ct.yaml").write_text(RULES)
+        self.airway = ForkedAirway(forking, folder, {"study": {"quiet_period_s": 0.5}, **config})
+        self._http = f"http://127.0.0.1:{self.airway.ports['http']}"
+
+    def command(self, *arguments: object) -> str:
+        """What a command said; it has ended."""
+        log = self._folder / f"{arguments[0]}.log"
+        log.unlink(missing_ok=True)
+        whole = [*arguments, "--data", self.airway.data, "--config", self._folder / "airway.yaml"]
+        pid = self._forking.start([*map(str, whole)], log)
+        wait_until(lambda: not is_there(pid), f"{arguments[0]} has ended", 60)
+        return log.read_text()
+
+    def order(self) -> str:
+        asked = Order(
+            control=OrderControl.NEW,
+            placer_order_number="PL1",
+            filler_order_number="FI1",
+            accession_number="BK1",
+            patient_id="P1",
+            patient_name="Müller^Jörg",
+            requested_procedure_code=Code("24627-2", "LN", "CT Chest"),
+            study_instance_uid=FIRST,
+            priority=Priority.MEDIUM,
+        )
+        raw = order_message(asked, control_id="M1", sent_at=SENT_AT)
+        return send_message("127.0.0.1", self.airway.ports["hl7"], raw).decode()
+
+    def send(self, study: str) -> None:
+        parts = b"".join(
+            b"--B\r\nContent-Type: application/dicom\r\n\r\n" + file + b"\r\n"
+            for file in files(study).values()
+        )
+        kind = 'multipart/related; type="application/dicom"; boundary=B'
+        answer = httpx.post(
+            f"{self._http}/dicom-web/studies",
+            content=parts + b"--B--\r\n",
+            headers={"content-type": kind},
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+
+    def claim(self, workitem_uid: str) -> None:
+        """Begin to work as a performer does."""
+        body = {
+            "00081195": {"vr": "UI", "Value": ["2.25.7"]},
+            "00741000": {"vr": "CS", "Value": ["IN PROGRESS"]},
+        }
+        answer = httpx.put(
+            f"{self._http}/dicom-web/workitems/{workitem_uid}/state/PERFORMER",
+            json=[body],
+            headers={"content-type": "application/dicom+json"},
+        )
+        assert answer.status_code == 200, answer.text
+
+    def story(self, study: str) -> dict[str, Any]:
+        answer = httpx.get(f"{self._http}/api/studies/{study}", timeout=10)
+        return dict(answer.json()) if answer.status_code == 200 else {}
+
+    def wait(self, study: str, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        wait_until(lambda: until(self.story(study)), "the study is so far", 30)
+        return self.story(study)
+
+    def held(self, study: str) -> dict[str, str]:
+        """SOP Instance UID to digest of the data set of each instance of a study, as WADO-RS gives it."""
+        base = f"{self._http}/dicom-web/studies/{study}"
+        found = httpx.get(f"{base}/instances", timeout=10).raise_for_status().json()
         accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-        answer = httpx.get(address, headers={"Accept": accept}, timeout=10).raise_for_status()
-        digests[uid] = hashlib.sha256(answer.content.split(b"DICM", 1)[1].rsplit(b"\r\n--", 1)[0]).hexdigest()
-    return digests
+        digests = {}
+        for one in found:
+            uid, series = one["00080018"]["Value"][0], one["0020000E"]["Value"][0]
+            address = f"{base}/series/{series}/instances/{uid}"
+            content = httpx.get(address, headers={"Accept": accept}, timeout=10).raise_for_status().content
+            file = bytes(128) + b"DICM" + content.split(b"DICM", 1)[1].rsplit(b"\r\n--", 1)[0]
+            digests[uid] = hashlib.sha256(data_set_bytes(file)).hexdigest()
+        return digests
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def has_work(story: dict[str, Any]) -> bool:
+    return bool(story.get("workitems"))
+
+
+def is_begun(story: dict[str, Any]) -> bool:
+    return [one["state"] for one in story["workitems"]] == ["IN PROGRESS"]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_what_is_backed_up_is_there_after_a_restore(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, tmp_path: Path, forking: Forker, request: pytest.FixtureRequest
 ) -> None:
     copy, config = tmp_path / "copy", {}
     database = ""
@@ -63,20 +161,18 @@ def test_what_is_backed_up_is_there_after_a_restore(
         database = server.create_database()
         (tmp_path / "url").write_text(server.sqlalchemy_url(database))
         config = {"database": {"url_file": str(tmp_path / "url")}}
-    first, second = make_study(tmp_path / "1", "BK1"), make_study(tmp_path / "2", "BK2")
-    airway = RunningAirway(tmp_path, config)
+    site = Site(forking, tmp_path, config)
+    airway = site.airway
     airway.start()
     try:
-        assert "MSA|AA" in airway.send_order(first.order, "M1")
-        assert airway.send_images(first.folder).succeeded
-        before = airway.wait_story(first.study_instance_uid, analysed)
-        held = instances(airway, first)
-        took = [airway_command("backup", copy, "--data", airway.data, "--config", tmp_path / "airway.yaml")]
-        assert airway.send_images(second.folder).succeeded
-        took.append(
-            airway_command("backup", copy, "--data", airway.data, "--config", tmp_path / "airway.yaml")
-        )
-        assert [(one.returncode, one.stderr) for one in took] == [(0, ""), (0, "")]
+        assert "MSA|AA" in site.order()
+        site.send(FIRST)
+        before = site.wait(FIRST, has_work)
+        site.claim(before["workitems"][0]["uid"])
+        before = site.wait(FIRST, is_begun)
+        assert site.command("backup", copy).startswith("Whole: ")
+        site.send(SECOND)
+        assert site.command("backup", copy).startswith("Whole: ")
     finally:
         airway.kill()
 
@@ -84,6 +180,7 @@ def test_what_is_backed_up_is_there_after_a_restore(
     manifest = orjson.loads((copy / "backup.json").read_bytes())
     content = (copy / manifest["database"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == manifest["database_sha256"]
+    assert (manifest["objects"], (copy / "config" / "rules" / "every-ct.yaml").read_text()) == (6, RULES)
     airway.data.mkdir()
     shutil.copytree(copy / "store", airway.data / "store")
     if server is None:
@@ -94,40 +191,19 @@ def test_what_is_backed_up_is_there_after_a_restore(
         command = [str(postgresql_program("pg_restore")), "--no-owner", "--exit-on-error"]
         command += [f"--dbname={server.dsn(restored)}", str(copy / "airway.pgdump")]
         subprocess.run(command, check=True, capture_output=True, timeout=60, env=dict(os.environ))
-    looked = airway_command(
-        "doctor", "--verify", "--data", airway.data, "--config", tmp_path / "airway.yaml", "--json"
-    )
-    assert looked.returncode == 0, looked.stdout + looked.stderr
+    looked = orjson.loads(site.command("doctor", "--verify", "--json"))["objects"]
+    assert (looked["good"] + looked["unsummed"], looked["damaged"]) == (6, [])
 
     airway.start()
     try:
-        after = airway.story(first.study_instance_uid)
-        assert after["order"]["accession_number"] == first.accession_number
+        after = site.story(FIRST)
+        assert after["order"]["accession_number"] == "BK1"
         assert [one["uid"] for one in after["workitems"]] == [one["uid"] for one in before["workitems"]]
-        assert analysed(after)
-        assert instances(airway, first) == held
-        assert set(first.files) < set(held)
-        if server is None:  # one of the two is enough to show that work goes on
-            airway.wait_story(second.study_instance_uid, analysed)
-        assert set(second.files) < set(instances(airway, second))
-        assert airway.send_images(first.folder).succeeded  # the same bytes again: nothing new begins
-        assert len(airway.story(first.study_instance_uid)["workitems"]) == len(before["workitems"])
+        assert is_begun(after)
+        assert site.held(FIRST) == digests(FIRST)
+        site.wait(SECOND, has_work)  # work goes on: it may not have been complete when it was copied
+        assert site.held(SECOND) == digests(SECOND)
+        site.send(FIRST)  # the same bytes again: nothing new begins
+        assert len(site.story(FIRST)["workitems"]) == len(before["workitems"])
     finally:
         airway.stop()
-
-
-def test_a_backup_in_the_data_folder_is_refused(tmp_path: Path) -> None:
-    done = airway_command("backup", tmp_path / "data" / "copy", "--data", tmp_path / "data")
-    assert done.returncode == 2
-    assert "must not be in the data folder" in done.stderr
-    assert not (tmp_path / "data").exists()
-
-
-def test_a_backup_that_cannot_be_whole_has_no_manifest(tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    (copy / "backup.json").write_text("{}")
-    done = airway_command("backup", copy, "--data", tmp_path / "nothing")
-    assert done.returncode == 1
-    assert "not whole" in done.stderr
-    assert not (copy / "backup.json").exists()

@@ -112,3 +112,25 @@ def test_objects_that_are_not_where_they_should_be_are_no_empty_store(
         backup(data, config, tmp_path / "copy")
     assert refused.value.code == 1
     assert not (tmp_path / "copy" / "backup.json").exists()
+
+
+def test_a_backup_in_the_data_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        backup(tmp_path / "data", None, tmp_path / "data" / "copy")
+    assert refused.value.code == 2
+    assert "must not be in the data folder" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_backup_that_cannot_be_whole_has_no_manifest(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "backup.json").write_text("{}")
+    (data / "airway.db").unlink()
+    with pytest.raises(SystemExit) as refused:
+        backup(data, None, copy)
+    assert refused.value.code == 1
+    assert "not whole" in capsys.readouterr().err
+    assert not (copy / "backup.json").exists()
