@@ -97,7 +97,7 @@ class ObservationWriter:
             (codes.STUDY_INSTANCE_UID, self.content.study_instance_uid),
             (codes.ORIGINAL_SOURCE, self.content.sop_instance_uid),
         ):
-            yield self._obx("ST", coded(name, self.options), _WHOLE, uid)
+            yield self._obx("ST", coded(name, self.options), _WHOLE, self.options.encoding.encoded(uid))
 
     def _text(self) -> Iterator[list[str]]:
         if self.options.include_text:
@@ -181,13 +181,13 @@ class ObservationWriter:
         if group is not None:
             model = " ".join(part for part in (content.device_name, content.device_version) if part)
             parts = [encoding.encoded(part) for part in (model, content.device_manufacturer)]
-            parts += [content.device_uid, "ISO"] if content.device_uid else []
+            parts += [encoding.encoded(content.device_uid), "ISO"] if content.device_uid else []
             obx[18] = encoding.component.join(parts).rstrip(encoding.component)
             obx[19] = hl7_time(content.performed_at)
             if group.finding_site is not None:
                 obx[20] = coded(group.finding_site, self.options, site_text(group))
         if uid:
-            obx[21] = encoding.component.join(["", "", uid, "ISO"])
+            obx[21] = encoding.component.join(["", "", encoding.encoded(uid), "ISO"])
         return obx
 
 

@@ -275,5 +275,19 @@ def _message(
     whole = "".join(f"{line}\r" for line in (*lines, *options.extra_segments))
     digest = hashlib.sha256(f"{key}\x1f{whole}".encode()).digest()
     control_id = base64.b32encode(digest).decode("ascii")[:20]
-    raw = whole.replace(_CONTROL_ID, control_id, 1).encode(encoding.codec)
+    raw = _encoded(whole.replace(_CONTROL_ID, control_id, 1), encoding.codec)
     return ResultMessage(control_id=control_id, status=status, raw=raw)
+
+
+def _encoded(whole: str, codec: str) -> bytes:
+    """The bytes, if they say the same: Python writes a yen sign as a backslash in Shift JIS, which escapes.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        If the set lacks a character.
+    """
+    raw = whole.encode(codec)
+    if raw.decode(codec) != whole:
+        raise UnicodeEncodeError(codec, "", 0, 0, "another character would take its place")
+    return raw

@@ -322,6 +322,24 @@ def test_z_segments_come_last_as_they_are() -> None:
     assert raw.endswith(b"\rZAI|1|a^b\r")
 
 
+@pytest.mark.parametrize("character", ["\u00a5", "\u203e"])  # yen and overline: backslash and tilde there
+def test_a_character_that_would_become_a_separator_is_not_sent(character: str) -> None:
+    options = replace(OPTIONS, character_set="ISO IR14")
+    assert result_message(content(patient_name="ﾔﾏﾀﾞ^ﾀﾛｳ"), ORDERED, options, key=KEY).raw
+    with pytest.raises(UnicodeEncodeError):
+        result_message(content(patient_name=f"A{character}F{character}^B"), ORDERED, options, key=KEY)
+
+
+def test_uids_of_others_that_are_none_add_no_field_and_no_segment() -> None:
+    bad = "1.2|x^y\rZZZ|1"
+    one = replace(group(measurements=(replace(VOLUME, observation_uid=bad),)), observation_uid=bad)
+    segments = sent(content(groups=(one,), device_uid=bad), options=replace(OPTIONS, version="2.8"))
+    assert "ZZZ" not in {segment.name for segment in segments}
+    number = observation(segments, VOLUME.name.value)
+    assert number.text(21, 3) == "1.2|x^y ZZZ|1"
+    assert (number.text(18, 3), number.text(18, 4)) == ("1.2|x^y ZZZ|1", "ISO")
+
+
 def test_a_character_that_the_set_lacks_is_no_question_mark() -> None:
     options = replace(OPTIONS, character_set="8859/1")
     assert (
