@@ -68,7 +68,7 @@ class Judgement:
     until
         When to look again.
     images
-        How many images are here.
+        How many images are here; where rules are ready and do not run again, how many they ran on.
     questions
         Archive to when it shall be asked.
     """
@@ -160,13 +160,18 @@ class Completion:
             assert isinstance(whole, Complete)
             return Judgement(whole=whole, ready=ready, news=True, images=images)
         policies = [self._policies.of_rule(rule, policy) for rule in waiting]
+        until = min(one.until for one in waiting.values())
+        pauses = [self._policies.of_rule(rule, policy).pause for rule in ready]
+        paused = facts.times.last + min(pauses) if pauses else now
+        ran_on = self._ran_on(connection, study, ready)
+        news = bool(ready) and (ran_on is None or (images != ran_on and paused <= now))
         return Judgement(
             whole=None,
             ready=ready,
-            news=self._is_news(connection, study, ready, images),
+            news=news,
             waiting=_told_once(waiting),
-            until=min(one.until for one in waiting.values()),
-            images=images,
+            until=min(until, paused) if paused > now else until,
+            images=images if news or ran_on is None else ran_on,
             questions=self._questions(policies, facts),
         )
 
@@ -229,15 +234,12 @@ class Completion:
                 decisions[rule] = facts.decide(self._policies.of_rule(rule, policy), _missing(one))
         return decisions
 
-    def _is_news(
-        self, connection: Connection, study: Study, ready: Mapping[str, Complete], images: int
-    ) -> bool:
-        if not ready:
-            return False
-        last = evidence.look_of(connection, study.study_instance_uid)
+    def _ran_on(self, connection: Connection, study: Study, ready: Mapping[str, Complete]) -> int | None:
+        """On how many images those that are ready ran last; None if some of them did not yet."""
+        last = evidence.look_of(connection, study.study_instance_uid) if ready else None
         if last is None or last.looked_at < (study.receiving_since or study.first_received_at):
-            return True
-        return bool(set(ready) - set(last.ready)) or images != last.instances
+            return None
+        return None if set(ready) - set(last.ready) else last.instances
 
     def _questions(self, policies: Sequence[CompletenessPolicy], facts: _Facts) -> dict[str, datetime]:
         """Which archives to ask, and when: at the first pause, and then until one says the same twice."""

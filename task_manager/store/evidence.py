@@ -59,7 +59,10 @@ def hasten(connection: Connection, study_instance_uid: str, now: datetime) -> bo
 
 
 def hasten_studies_of(connection: Connection, order: Order, now: datetime) -> None:
-    """Have the studies of an order looked at that are receiving: it may be what they wait for."""
+    """Have the studies of an order looked at that are receiving: it may be what they wait for.
+
+    Those too that are due: somebody may look at them just now, and has not seen this order.
+    """
     ways = [_STUDY.c.study_instance_uid == order.study_instance_uid] if order.study_instance_uid else []
     if order.accession_number and order.patient_id:
         ways.append(
@@ -68,7 +71,7 @@ def hasten_studies_of(connection: Connection, order: Order, now: datetime) -> No
     for way in ways:  # each by its index
         connection.execute(
             update(_STUDY)
-            .where(way, _STUDY.c.state == StudyState.RECEIVING.value, _STUDY.c.deadline_at > now)
+            .where(way, _STUDY.c.state == StudyState.RECEIVING.value, _STUDY.c.deadline_at.is_not(None))
             .values(deadline_at=now)
         )
 
@@ -123,7 +126,7 @@ class Look:
     ready
         Rules that ran before the whole study was complete.
     instances
-        How many images there were then.
+        How many images there were then; where rules are ready, how many they ran on.
     """
 
     reason: str = ""

@@ -16,6 +16,7 @@ from task_manager.study.completeness import CompletenessChange, CompletenessPoli
 from task_manager.study.model import Evidence
 
 _MOST_KEPT = 10_000
+_LOOKED_WITHIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +47,27 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """How long after an image to look, and how long after the first one at the latest."""
+    """How long after an image to look, and how long after the first one at the latest.
+
+    Attributes
+    ----------
+    bound
+        When the study is complete in any case.
+    sooner
+        When rules run in any case. Once that was looked at, images that come on make nobody look at each.
+    """
 
     quiet: timedelta
     bound: timedelta
+    sooner: tuple[timedelta, ...] = ()
 
     def after(self, last: datetime, since: datetime) -> datetime:
         """When to look after an image that came at `last`, of a study that began to come at `since`."""
-        return min(last + self.quiet, since + self.bound)
+        found = min(last + self.quiet, since + self.bound)
+        for bound in self.sooner:
+            if last < since + bound + _LOOKED_WITHIN:
+                found = min(found, since + bound)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +121,12 @@ class Policies:
             if len(self._pauses) >= _MOST_KEPT:
                 self._pauses.clear()
             policy = self.of((Source.of(source),))
-            each = [policy, *(change.over(policy) for change in self.rules.values())]
-            known = Pause(min(one.pause for one in each), min(one.bound for one in each))
+            rules = [change.over(policy) for change in self.rules.values()]
+            known = Pause(
+                min(one.pause for one in (policy, *rules)),
+                policy.bound,
+                tuple(sorted({one.bound for one in rules if one.bound < policy.bound})),
+            )
             self._pauses[source] = known
         return known
 

@@ -15,6 +15,7 @@ from profiles.dicom_json import DicomJson, element, merged
 from task_manager.actor import Actor
 from task_manager.outcome import Accepted
 from task_manager.rules.explain import RuleVerdict
+from task_manager.store import studies
 from task_manager.story import StudyStory
 from task_manager.study.completeness import CompletenessPolicy, Fallback
 from task_manager.study.evidence import StudyEvidence
@@ -194,6 +195,42 @@ def test_a_rule_runs_when_its_series_are_here_and_another_waits_for_all(tmp_path
     whole = look(bed, 300)
     assert (whole.study.state, whole.study.revision) == (StudyState.COMPLETE, 2)
     assert [one.rule for one in whole.workitems] == ["early", "late"]
+    bed.database.close()
+
+
+def test_a_rule_at_its_bound_runs_once_and_again_at_a_pause_whatever_comes(tmp_path: Path) -> None:
+    rules = TWO_RULES.replace("[required-series]}", "[required-series], at_most_s: 20}")
+    bed = make_service(tmp_path, rules=rules)
+    for number in range(1, 41):
+        bed.receive(ct(number))
+        bed.service.scheduler.complete_due_studies()
+        bed.clock.pass_(1)
+
+    assert [one.rule for one in look(bed).workitems] == ["early"]
+    assert look(bed).study.revision == 1
+    paused = look(bed, 2)
+    assert (paused.study.state, paused.study.revision) == (StudyState.RECEIVING, 2)
+    assert [one.state for one in paused.workitems] == ["CANCELED", "SCHEDULED"]
+    assert look(bed, 5).study.revision == 2
+    bed.database.close()
+
+
+def test_an_order_that_comes_while_a_study_is_looked_at_is_not_lost(tmp_path: Path) -> None:
+    policy = CompletenessPolicy(evidence=(Evidence.ORDER,), fallback=Fallback.NONE, instances=2)
+    bed = make_service(tmp_path, completeness=Policies(usual=policy))
+    for number in (1, 2):
+        bed.receive(ct(number))
+    bed.clock.pass_(5)
+    with bed.database.read() as connection:
+        (due,) = [one.deadline_at for one in studies.studies_in(connection, [StudyState.RECEIVING], limit=9)]
+    assert due is not None
+    order(bed)
+
+    with bed.database.write() as connection:  # what somebody does who looked before the order came
+        moved = studies.postpone_studies(connection, {STUDY: (due, due + timedelta(hours=2))})
+
+    assert moved == []
+    assert look(bed).study.evidence is Evidence.ORDER
     bed.database.close()
 
 

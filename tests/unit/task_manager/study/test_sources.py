@@ -49,10 +49,19 @@ def test_somebody_looks_as_soon_as_any_policy_wants_and_at_its_bound() -> None:
 
     pause = policies.pause("dicom:CT1")
 
-    assert pause == Pause(timedelta(seconds=2), timedelta(minutes=1))
+    assert pause == Pause(timedelta(seconds=2), SLOW.bound, (timedelta(minutes=1),))
     assert pause.after(T0, T0) == T0 + timedelta(seconds=2)
     assert pause.after(T0 + timedelta(seconds=59), T0) == T0 + timedelta(minutes=1)
     assert Policies(usual=SLOW).pause("dicom:CT1").quiet == timedelta(minutes=5)
+
+
+def test_past_the_bound_of_a_rule_not_every_image_makes_somebody_look() -> None:
+    pause = Pause(timedelta(seconds=2), timedelta(hours=2), (timedelta(minutes=1),))
+    just, long, past = (T0 + timedelta(seconds=seconds) for seconds in (61, 70, 7300))
+
+    assert pause.after(just, T0) == T0 + timedelta(minutes=1)
+    assert pause.after(long, T0) == long + timedelta(seconds=2)
+    assert pause.after(past, T0) == T0 + timedelta(hours=2)
 
 
 @pytest.mark.parametrize(
