@@ -94,7 +94,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/{key}/cancel")
     def cancel(key: str, request: Request, kind: RequestKind = RequestKind.PERSON) -> dict[str, Any]:
         """Take a request back: what waits is canceled, what runs is asked to stop."""
-        outcome = service.requests.cancel_request(kind, key, actor=_person(request))
+        outcome = service.requests.cancel_request(kind, _storable(key), actor=_person(request))
         if isinstance(outcome, Refused):
             raise _refusal(outcome)
         return _story(service, kind, key)
@@ -131,8 +131,15 @@ def _refusal(outcome: Refused) -> HTTPException:
     return HTTPException(STATUSES[outcome.code].http, faults)
 
 
+def _storable(key: str) -> str:
+    """The key, if any request can have it: PostgreSQL takes no NUL."""
+    if "\0" in key:
+        raise HTTPException(404, "no such request")
+    return key
+
+
 def _story(service: Service, kind: RequestKind, name: str) -> dict[str, Any]:
-    story = request_story(service.database, kind, name)
+    story = request_story(service.database, kind, _storable(name))
     if story is None:
         raise HTTPException(404, "no such request")
     return story_json(name, story)

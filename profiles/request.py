@@ -48,6 +48,11 @@ class RequestKind(StrEnum):
         return self in (RequestKind.TASK, RequestKind.WORKITEM, RequestKind.PERSON)
 
     @property
+    def is_canceled_by_key(self) -> bool:
+        """Whether anybody who knows its key takes it back; all else is taken back the way it came."""
+        return self in (RequestKind.TASK, RequestKind.PERSON)
+
+    @property
     def may_change(self) -> bool:
         """Whether a second one under the same key tells something newer; else it is another request."""
         return self is not RequestKind.PERSON
@@ -117,8 +122,9 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """What tells whether it asks for the same as before."""
-        told = (self.trigger, self.asked.control, self.asked.order_status, self.document, self.tokens)
+        """What tells whether it asks for the same as before; a person may ask again from elsewhere."""
+        trigger = self.trigger if self.kind.may_change else replace(self.trigger, source="")
+        told = (trigger, self.asked.control, self.asked.order_status, self.document, self.tokens)
         return hashlib.sha256(f"{told!r}{order_digest(self.asked)}".encode()).hexdigest()
 
 

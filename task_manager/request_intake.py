@@ -59,7 +59,8 @@ class Terms:
     Attributes
     ----------
     unless
-        Business identifier: a request of the same kind that bears it is taken for this one.
+        Business identifier: a request of the same kind that bears it, or was made on the same term, is taken
+        for this one and stays as it is.
     version
         The version that is changed; another one by now is a refusal. None does not ask.
     known
@@ -144,12 +145,15 @@ class RequestIntake:
         with self._database.read() as connection:
             kept = requests.request_by_key(connection, f"{kind.value}:{name}")
             order = orders.order_by_key(connection, kept.order_key) if kept else None
-        if kept is None or order is None or kept.is_of_an_order:
+            tokens = requests.tokens_of(connection, kept.request_key) if kept else ()
+        if kept is None or order is None:
             return Refused(RefusalCode.NO_SUCH_INSTANCE, (Fault("", "there is no such request to cancel"),))
+        if not kind.is_canceled_by_key:
+            return Refused(RefusalCode.MAY_NOT_BE_UPDATED, (Fault("", "is taken back the way it came"),))
         if kept.status is OrderStatus.REVOKED:
             return Accepted(uid=name, warnings=(WarningCode.DUPLICATE,))
         asked = replace(order, control=OrderControl.CANCEL, order_status="", earlier=())
-        request = Request(name=name, trigger=kept.trigger, asked=asked, document=kept.document)
+        request = Request(name=name, trigger=kept.trigger, asked=asked, document=kept.document, tokens=tokens)
         return self.receive_request(request, actor=actor)
 
     def record_in(self, connection: Connection, request: Request, *, actor: Actor, now: datetime) -> None:
@@ -206,7 +210,7 @@ class RequestIntake:
                     return Accepted(uid=name, warnings=(WarningCode.DUPLICATE,))
             requests.lock_request(connection, request.key)
             before = requests.request_by_key(connection, request.key)
-            if before is not None and before.digest == request.digest:
+            if before is not None and (terms.unless or before.digest == request.digest):
                 return Accepted(uid=request.name, warnings=(WarningCode.DUPLICATE,))
             refused = self._refusal(request, before, terms)
             if refused is not None:

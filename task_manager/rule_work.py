@@ -225,9 +225,7 @@ def withdraw_all(work: WorklistTransaction, study_instance_uid: str, why: str, *
     return stopped
 
 
-def _ask_to_stop(
-    work: WorklistTransaction, workitem: Workitem, why: str, *, actor: Actor = WORKER
-) -> None:
+def _ask_to_stop(work: WorklistTransaction, workitem: Workitem, why: str, *, actor: Actor = WORKER) -> None:
     """Cancel what nobody has begun, ask the performer of the rest, once (event 2)."""
     if workitem.cancel_requested is None:
         details = dicom_json.element("ReasonForCancellation", why)

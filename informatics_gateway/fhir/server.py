@@ -7,6 +7,7 @@ and the other resources are not here: the CapabilityStatement tells just what is
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -37,17 +38,19 @@ from profiles.fhir.task import read_task
 from profiles.request import Request as StudyRequest
 from profiles.request import RequestKind
 from task_manager.actor import Actor
-from task_manager.errors import NoRoomError, StoreError
+from task_manager.errors import NoRoomError, StoreError, facts_of
 from task_manager.outcome import Accepted, Refused, WarningCode
 from task_manager.request_intake import RequestIntake, Terms
 from task_manager.store.requests import KeptRequest
 
+_LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 _KINDS: Mapping[str, RequestKind] = {
     "ServiceRequest": RequestKind.SERVICE_REQUEST,
     "Task": RequestKind.TASK,
 }
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
 _NAMESPACE = uuid.UUID("5b0b1e0e-3c9e-5b43-8f6f-4c7c2d6c9a11")
 _ACCEPTED = ("application/fhir+json", "application/json", "application/*", "*/*", "json")
@@ -144,14 +147,16 @@ def _guarded(work: Callable[[], Response], request: Request) -> Response:
         return refused.response
     except NoRoomError:
         return error_response(507, "no-store", "there is no room; try again later", {"Retry-After": "10"})
-    except StoreError:
+    except StoreError as error:
+        _LOG.error("store failed", extra={"action": "fhir.store_failed", **facts_of(error)})
         return error_response(
             503, "transient", "the store does not answer; try again later", {"Retry-After": "10"}
         )
 
 
 def _takes_json(request: Request) -> bool:
-    asked = request.query_params.get("_format") or request.headers.get("accept") or "*/*"
+    named = request.query_params.get("_format", "").replace(" ", "+")  # what few clients escape
+    asked = named or request.headers.get("accept") or "*/*"
     kinds = [one.partition(";")[0].strip().lower() for one in asked.split(",")]
     return any(kind in _ACCEPTED for kind in kinds)
 
@@ -232,7 +237,11 @@ def _read_resource(
     meta = said.get("meta")
     source = meta.get("source") if isinstance(meta, dict) else None
     told = source if isinstance(source, str) else request.client.host if request.client else ""
-    document = orjson.dumps({**said, "id": name}).decode()
+    try:
+        document = orjson.dumps({**said, "id": name}).decode()
+    except orjson.JSONEncodeError:  # the reader takes deeper nesting than the writer
+        issue = Issue(code="too-costly", expression=resource_type, text="is too deep or too large")
+        raise _RefusedError(issues_response([issue], 400)) from None
     options: dict[str, Any] = {
         "name": name,
         "source": told[:256],
@@ -319,7 +328,12 @@ def _if_none_exist(request: Request) -> str:
     if header is None:
         return ""
     asked = parse_qsl(header.lstrip("?"))
-    if len(asked) != 1 or asked[0][0] != "identifier" or not asked[0][1].partition("|")[2]:
+    if (
+        len(asked) != 1
+        or asked[0][0] != "identifier"
+        or not asked[0][1].partition("|")[2]
+        or _CONTROL.search(asked[0][1])
+    ):
         text = "If-None-Exist is taken as identifier=system|value"
         raise _RefusedError(error_response(412, "not-supported", text))
     return asked[0][1]

@@ -24,6 +24,7 @@ MAX_NODES = 20_000
 MAX_TEXT = 10_240
 _MAX_ISSUES = 50
 _LONGEST_ID = 64
+_LONGEST_TOKEN = 2000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _OID = "urn:oid:"
 _SCHEMES = {system: scheme for scheme, system in CODE_SYSTEMS.items()}
@@ -203,13 +204,17 @@ def identifier_value(identifier: Json, expression: str, issues: Issues) -> str:
     return value
 
 
-def tokens_of(resource: Json) -> tuple[str, ...]:
+def tokens_of(resource: Json, issues: Issues) -> tuple[str, ...]:
     """``system|value`` of each identifier, as conditional creates name them."""
-    return tuple(
-        f"{text_of(one, 'system')}|{text_of(one, 'value')}"
-        for one in list_of(resource, "identifier")
-        if text_of(one, "value")
-    )
+    found = []
+    for index, one in enumerate(list_of(resource, "identifier")):
+        token = f"{text_of(one, 'system')}|{text_of(one, 'value')}"
+        if len(token.encode()) > _LONGEST_TOKEN:
+            place = f"{text_of(resource, 'resourceType')}.identifier[{index}]"
+            issues.add(place, f"has more than {_LONGEST_TOKEN} bytes", "too-long")
+        elif text_of(one, "value"):
+            found.append(token)
+    return tuple(found)
 
 
 def code_of(concept: Json, reading: RequestReading) -> Code | None:

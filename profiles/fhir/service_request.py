@@ -87,6 +87,7 @@ def read_service_request(
         return tuple(found)
     issues = Issues()
     order = _order(content, reading, issues)
+    tokens = tokens_of(content, issues)
     if issues.found:
         return tuple(issues.found)
     told = "priority" in content
@@ -96,7 +97,7 @@ def read_service_request(
         requester=requester_of(content),
         priority=order.priority if told else None,
     )
-    return Request(name=name, trigger=trigger, asked=order, document=document, tokens=tokens_of(content))
+    return Request(name=name, trigger=trigger, asked=order, document=document, tokens=tokens)
 
 
 def _order(resource: Json, reading: RequestReading, issues: Issues) -> Order:

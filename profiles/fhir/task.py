@@ -80,6 +80,7 @@ def read_task(
             "required",
         )
     patient = patient_of(content, object_of(content, "for"), f"{TYPE}.for", reading, issues)
+    tokens = tokens_of(content, issues)
     if issues.found:
         return tuple(issues.found)
     asked = replace(
@@ -102,7 +103,7 @@ def read_task(
         app=inputs[APP],
         priority=asked.priority if priority else None,
     )
-    request = Request(name=name, trigger=trigger, asked=asked, document=document, tokens=tokens_of(content))
+    request = Request(name=name, trigger=trigger, asked=asked, document=document, tokens=tokens)
     return TaskRead(request=request, service_request_id=ordered)
 
 

@@ -70,11 +70,6 @@ class KeptRequest:
             priority=self.priority,
         )
 
-    @property
-    def is_of_an_order(self) -> bool:
-        """Whether an order with numbers of its own stands for it, not one made for this request."""
-        return bool(self.order_key) and not self.order_key.startswith(REQUEST_ORDER)
-
 
 _COLUMNS = tuple(_REQUEST.c[field.name] for field in fields(KeptRequest) if field.name != "status")
 _WITH_STATUS = (*_COLUMNS, func.coalesce(_ORDER.c.status, OrderStatus.ACTIVE.value).label("status"))
@@ -171,6 +166,12 @@ def keys_with_token(connection: Connection, kind: RequestKind, token: str) -> li
     """Keys of the requests of a kind that bear a business identifier; two at most."""
     statement = select(_TOKEN.c.request_key).where(_TOKEN.c.kind == kind.value, _TOKEN.c.token == token)
     return list(connection.execute(statement.order_by(_TOKEN.c.request_key).limit(2)).scalars())
+
+
+def tokens_of(connection: Connection, key: str) -> tuple[str, ...]:
+    """The business identifiers that a request bears."""
+    statement = select(_TOKEN.c.token).where(_TOKEN.c.request_key == key).order_by(_TOKEN.c.token)
+    return tuple(connection.execute(statement).scalars())
 
 
 def requests_of_study(

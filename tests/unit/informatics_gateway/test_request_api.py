@@ -116,3 +116,5 @@ def test_refusals(client: AsgiClient, asked: dict[str, Any], status: int) -> Non
 def test_an_unknown_request(client: AsgiClient) -> None:
     assert client.get("/api/requests/none").status_code == 404
     assert client.post("/api/requests/none/cancel").status_code == 404
+    assert client.get("/api/requests/%00").status_code == 404
+    assert client.post("/api/requests/%00/cancel").status_code == 404

@@ -105,6 +105,12 @@ def test_the_same_request_again_changes_nothing_and_another_under_its_key_is_ref
     assert refused.code is RefusalCode.DUPLICATE_INSTANCE
 
 
+def test_a_person_may_ask_again_from_elsewhere(bed: TestBed) -> None:
+    ask(bed, asking())
+    elsewhere = replace(asking(), trigger=replace(asking().trigger, source="home"))
+    assert ask(bed, elsewhere) == Accepted(uid="R1", warnings=(WarningCode.DUPLICATE,))
+
+
 def test_a_request_that_may_change_does(bed: TestBed) -> None:
     ask(bed, asking(kind=RequestKind.TASK))
     ask(bed, asking(kind=RequestKind.TASK, priority=Priority.HIGH))

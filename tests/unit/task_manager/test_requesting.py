@@ -202,6 +202,15 @@ def test_a_cancel_of_it_is_a_cancel_of_the_request(bed: TestBed, begun: bool) ->
         assert [one.state for one in story.workitems if one.rule] == ["CANCELED"]
 
 
+def test_nobody_takes_its_request_back_without_it(bed: TestBed) -> None:
+    create(bed)
+    refused = bed.service.requests.cancel_request(RequestKind.WORKITEM, X, actor=REQUESTER)
+    assert isinstance(refused, Refused)
+    assert refused.code is RefusalCode.MAY_NOT_BE_UPDATED
+    two_images(bed)
+    assert state(bed) == "IN PROGRESS"
+
+
 def test_work_of_the_rules_asks_for_nothing_though_it_has_the_code(bed: TestBed) -> None:
     two_images(bed)
     (uid,) = made(bed)

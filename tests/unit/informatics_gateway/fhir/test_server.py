@@ -16,6 +16,9 @@ from fhir.resources.R4B import get_fhir_model_class
 from informatics_gateway.request_doors import request_routers
 from informatics_gateway.request_settings import FhirDoorSettings
 from profiles.request import RequestKind
+from task_manager.actor import Actor
+from task_manager.outcome import Accepted
+from task_manager.store.orders import OrderStatus
 from tests.asgi import AsgiClient
 from tests.fhir_requests import service_request, task
 from tests.instances import STUDY, ct
@@ -23,6 +26,8 @@ from tests.service import TestBed, make_service
 from tests.unit.task_manager.steps import complete, order
 
 FHIR = {"content-type": "application/fhir+json"}
+NUL = {"if-none-exist": "identifier=s|1%00"}
+DEEP = b'{"resourceType": "Task", "a": ' + b"[" * 500 + b"]" * 500 + b"}"
 
 
 @pytest.fixture
@@ -121,6 +126,21 @@ def test_conditional_create(bed: TestBed, client: AsgiClient) -> None:
     assert kept.version == 1
 
 
+def test_a_conditional_create_never_changes_what_is_there(bed: TestBed, client: AsgiClient) -> None:
+    unless = {"If-None-Exist": "identifier=urn:site:task|T1"}
+    name = post(client, task(), **unless).json()["id"]
+    put(client, task(id=name, identifier=[{"value": "T2"}]))
+    again = post(client, task(description="other"), **unless)
+    assert (again.status_code, again.json()["identifier"]) == (200, [{"value": "T2"}])
+    actor = Actor(door="person")
+    assert isinstance(bed.service.requests.cancel_request(RequestKind.TASK, name, actor=actor), Accepted)
+    found = post(client, task(description="other"), **{"If-None-Exist": "identifier=|T2"})
+    assert (found.status_code, found.json()["id"]) == (200, name)
+    kept = bed.service.requests.request(RequestKind.TASK, name)
+    assert kept is not None
+    assert kept.status is OrderStatus.REVOKED
+
+
 def test_several_that_bear_the_identifier(client: AsgiClient) -> None:
     for _ in range(2):
         post(client, service_request())
@@ -165,8 +185,13 @@ def test_a_canceled_task_stops_its_work(bed: TestBed, client: AsgiClient) -> Non
             [("business-rule", "Task.app")],
         ),
         ([], 400, [("structure", "")]),
+        (
+            task(identifier=[{"system": "s", "value": "x" * 2000}]),
+            400,
+            [("too-long", "Task.identifier[0]")],
+        ),
     ],
-    ids=["structure", "business", "no such order", "no rule for the app", "no resource"],
+    ids=["structure", "business", "no such order", "no rule for the app", "no resource", "long identifier"],
 )
 def test_refusals(client: AsgiClient, resource: object, status: int, expected: list[tuple[str, str]]) -> None:
     answer = post(client, resource)
@@ -179,6 +204,8 @@ def test_refusals(client: AsgiClient, resource: object, status: int, expected: l
         ("POST", "/fhir/ServiceRequest", {"content": b"{", "headers": FHIR}, 400),
         ("POST", "/fhir/ServiceRequest", {"content": b"<x/>", "headers": {"content-type": "text/xml"}}, 415),
         ("POST", "/fhir/ServiceRequest", {"content": b"[" * 1_100_000, "headers": FHIR}, 413),
+        ("POST", "/fhir/Task", {"content": DEEP, "headers": FHIR}, 400),
+        ("POST", "/fhir/Task", {"content": b"{}", "headers": FHIR | NUL}, 412),
         ("POST", "/fhir/Patient", {"content": b"{}", "headers": FHIR}, 404),
         ("GET", "/fhir/ServiceRequest/none", {}, 404),
         ("GET", "/fhir/ServiceRequest/no%20id", {}, 404),
@@ -190,7 +217,18 @@ def test_refusals(client: AsgiClient, resource: object, status: int, expected: l
         ("PUT", "/fhir/Task/1", {"content": b'{"id": "1"}', "headers": FHIR}, 405),
     ],
     ids=[
-        *("no JSON", "XML", "too long", "another type", "unknown id", "no id", "format", "accept"),
+        *(
+            "no JSON",
+            "XML",
+            "too long",
+            "too deep",
+            "NUL",
+            "another type",
+            "unknown id",
+            "no id",
+            "format",
+            "accept",
+        ),
         *("delete", "history", "other id", "unknown update"),
     ],
 )
@@ -218,8 +256,9 @@ def test_prefer(client: AsgiClient, wanted: str) -> None:
     assert kind == {"representation": "Task"}.get(wanted, wanted)
 
 
-def test_the_capability_statement_tells_what_is_done(client: AsgiClient) -> None:
-    told = client.get("/fhir/metadata").json()
+@pytest.mark.parametrize("wanted", ["json", "application/fhir+json", "application/fhir%2Bjson"])
+def test_the_capability_statement_tells_what_is_done(client: AsgiClient, wanted: str) -> None:
+    told = client.get(f"/fhir/metadata?_format={wanted}").json()
     get_fhir_model_class("CapabilityStatement").model_validate(told)
     assert told["fhirVersion"] == "4.0.1"
     (rest,) = told["rest"]
