@@ -41,6 +41,7 @@ _AFTER_FAILURE = timedelta(minutes=5)
 _LONGEST_TICK = timedelta(milliseconds=20)
 _NO_LONGER = "the rule does not match the study any more"
 _WAITS = "a person has to choose among more candidates"
+_STOPPED = frozenset({StudyState.HELD, StudyState.DISCARDED})
 _MAY_RUN = frozenset({RuleVerdict.MATCHED, RuleVerdict.REVIEW, RuleVerdict.WAITING})
 
 
@@ -311,6 +312,8 @@ class Scheduler:
         known = studies.locked_study(connection, wait.study_instance_uid)
         if known is None or known.revision != wait.revision:
             return "the study was looked at anew"
+        if known.state in _STOPPED:
+            return f"the study is {known.state.value}"  # once it is released, it is looked at anew
         return self._run_rule(connection, known, rule.name, self._clock(), approved=wait.approved, ask=True)
 
     def _run_rule(

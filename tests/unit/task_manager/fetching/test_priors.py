@@ -16,6 +16,7 @@ from task_manager.errors import RetryableDeliveryError
 from task_manager.outcome import Accepted
 from task_manager.rules.explain import RuleExplanation, RuleVerdict, render
 from task_manager.store import workitems
+from task_manager.study_decisions import StudyAction
 from tests.instances import STUDY, ct
 from tests.service import SCANNER, TestBed, make_service
 from tests.unit.task_manager.fetching.memory_archive import MemoryArchive, work
@@ -222,6 +223,20 @@ def test_a_prior_that_does_not_come_in_time_is_left_out(optional: TestBed, pacs:
     assert inputs(workitem) == [STUDY, OLDER]
     (note,) = explanation(optional).priors[0].notes
     assert note == f"study {OLD} did not come: 1 of 1 instances have not come"
+
+
+@pytest.mark.parametrize("action", [StudyAction.HOLD, StudyAction.DISCARD])
+def test_a_study_that_a_person_stopped_runs_nothing_when_priors_come(
+    optional: TestBed, action: StudyAction
+) -> None:
+    complete(optional)
+    optional.service.studies.decide(STUDY, action, actor=SCANNER)
+    work(optional)
+    assert made(optional) == []
+
+    optional.service.studies.decide(STUDY, StudyAction.RELEASE, actor=SCANNER)
+    work(optional)
+    assert [inputs(one) for one in made(optional)] == [[STUDY, OLD, OLDER]]
 
 
 def test_late_images_wait_anew_and_are_not_asked_for_twice(optional: TestBed, pacs: MemoryArchive) -> None:
