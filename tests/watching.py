@@ -112,8 +112,9 @@ class Office:
 
 def emptied(database: Database) -> Database:
     """A database without a row, as if it were new: numbers begin at 1 again."""
-    tables = [table.name for table in METADATA.sorted_tables]
     with database.write() as connection:
+        quoted = connection.dialect.identifier_preparer.quote_identifier
+        tables = [quoted(table.name) for table in METADATA.sorted_tables]
         if database.is_sqlite:
             for table in tables:
                 connection.exec_driver_sql(f"DELETE FROM {table}")

@@ -19,7 +19,7 @@ def _time(*, nullable: bool = False) -> Any:
 class FetchRow(Table, table=True):
     """One study or accession number asked of archives; its jobs are in the outbox."""
 
-    __tablename__ = "fetch"
+    __tablename__ = "study_fetch"
     __table_args__ = (
         Index("fetch_study", "study_instance_uid"),
         Index("fetch_parent", "parent_key"),

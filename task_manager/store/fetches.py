@@ -20,7 +20,7 @@ from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
 from task_manager.study.model import StudyState
 
-_FETCH = FetchRow.metadata.tables["fetch"]
+_FETCH = FetchRow.metadata.tables["study_fetch"]
 _JOB = METADATA.tables["job"]
 _STUDY = METADATA.tables["study"]
 _INSTANCE = METADATA.tables["instance"]

@@ -30,7 +30,7 @@ _WAIT = PriorWaitRow.metadata.tables["prior_wait"]
 _IDENTITY = PatientIdentityRow.metadata.tables["patient_identity"]
 _STUDY = METADATA.tables["study"]
 _JOB = METADATA.tables["job"]
-_FETCH = METADATA.tables["fetch"]
+_FETCH = METADATA.tables["study_fetch"]
 _MOST_IDS = 100
 
 

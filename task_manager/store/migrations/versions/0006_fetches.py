@@ -27,7 +27,7 @@ def _number(name: str, *, key: bool = False) -> sa.Column[int]:
 def upgrade() -> None:
     """Apply this revision."""
     op.create_table(
-        "fetch",
+        "study_fetch",
         _text("fetch_key", key=True),
         *(_text(name) for name in ("study_instance_uid", "accession_number", "patient_id", "archive")),
         *(_text(name) for name in ("purpose", "state", "parent_key")),
@@ -41,10 +41,10 @@ def upgrade() -> None:
         _time("changed_at"),
         _time("ended_at", nullable=True),
     )
-    op.create_index("fetch_study", "fetch", ["study_instance_uid"], unique=False)
-    op.create_index("fetch_parent", "fetch", ["parent_key"], unique=False)
-    op.create_index("fetch_asked", "fetch", ["asked_at", "fetch_key"], unique=False)
-    op.create_index("fetch_ended", "fetch", ["ended_at"], unique=False)
+    op.create_index("fetch_study", "study_fetch", ["study_instance_uid"], unique=False)
+    op.create_index("fetch_parent", "study_fetch", ["parent_key"], unique=False)
+    op.create_index("fetch_asked", "study_fetch", ["asked_at", "fetch_key"], unique=False)
+    op.create_index("fetch_ended", "study_fetch", ["ended_at"], unique=False)
     op.create_table(
         "prior_wait",
         _text("study_instance_uid", key=True),

@@ -11,7 +11,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
 
 from task_manager.errors import ConfigurationError, StoreError
 from task_manager.store.database import Database
@@ -123,3 +124,16 @@ def test_times_are_stored_as_utc_text_that_sorts(at: datetime, stored: str) -> N
 def test_naive_times_are_refused() -> None:
     with pytest.raises(ValueError, match="aware"):
         UtcText().process_bind_param(datetime(2026, 3, 1), sqlite.dialect())
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [sqlite.dialect(), postgresql.dialect()],  # type: ignore[no-untyped-call]
+    ids=["sqlite", "postgresql"],
+)
+def test_no_table_bears_a_word_of_the_language(tmp_path: Path, dialect: Dialect) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'airway.db'}")
+    database.migrate()  # brings all tables
+    database.close()
+    written = dialect.identifier_preparer
+    assert [name for name in METADATA.tables if written.quote(name) != name] == []
