@@ -12,8 +12,9 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = "airway-folder-result/1"
 _CHUNK_BYTES = 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -112,14 +114,13 @@ class FolderDeliverer:
         results = zip(shipment.instances, shipment.paths, strict=True)
         wanted = [*self._source_files(shipment), *((one, path, "result") for one, path in results)]
         try:
-            root = self._place.path.resolve(strict=True)
             written = []
             for instance, source, role in wanted:
                 turn()
-                written.append(self._written(root, shipment, instance, source, role))
-            self._write_index(root, shipment, written)
+                written.append(self._written(shipment, instance, source, role))
+            self._write_index(shipment, written)
         except FileNotFoundError as error:
-            raise RetryableDeliveryError("the folder or an object is not there", unreachable=True) from error
+            raise RetryableDeliveryError("the folder is not there", unreachable=True) from error
         except OSError as error:
             why = "has no room" if error.errno in _NO_ROOM else "cannot be written"
             raise RetryableDeliveryError(f"the folder {why} ({type(error).__name__})") from error
@@ -157,18 +158,20 @@ class FolderDeliverer:
             if one.sop_instance_uid not in results and (whole or one.sop_instance_uid in named)
         ]
 
-    def _written(
-        self, root: Path, shipment: Shipment, instance: Instance, source: Path, role: str
-    ) -> WrittenFile:
+    def _written(self, shipment: Shipment, instance: Instance, source: Path, role: str) -> WrittenFile:
         relative = self._place.layout.path_of(shipment, instance)
-        target = self._target(root, relative)
-        with source.open("rb") as content:
+        try:
+            content = source.open("rb")
+        except FileNotFoundError as error:
+            raise RetryableDeliveryError("an object is not there") from error
+        with content:
             size, digest = _digest(content)
             if size != instance.size:
                 raise RetryableDeliveryError("an object is not as long as when it was stored")
-            if not _holds(target, size, digest):
-                content.seek(0)
-                self._put(target, content)
+            with self._folder_of(relative) as folder:
+                if not _holds(folder, relative.name, size, digest):
+                    content.seek(0)
+                    self._put(folder, relative.name, content)
         return WrittenFile(
             path=relative.as_posix(),
             role=role,
@@ -180,7 +183,7 @@ class FolderDeliverer:
             sha256=digest,
         )
 
-    def _write_index(self, root: Path, shipment: Shipment, written: Sequence[WrittenFile]) -> None:
+    def _write_index(self, shipment: Shipment, written: Sequence[WrittenFile]) -> None:
         """The index says the same whenever it is written; no patient data."""
         index = {
             "schema": SCHEMA,
@@ -190,35 +193,55 @@ class FolderDeliverer:
             "files": [asdict(file) for file in written],
         }
         content = orjson.dumps(index, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        target = self._target(root, index_path(shipment))
-        if not _holds(target, len(content), hashlib.sha256(content).hexdigest()):
-            self._put(target, content)
+        relative = index_path(shipment)
+        with self._folder_of(relative) as folder:
+            if not _holds(folder, relative.name, len(content), hashlib.sha256(content).hexdigest()):
+                self._put(folder, relative.name, content)
 
-    def _target(self, root: Path, relative: PurePosixPath) -> Path:
-        """The file of a name, its folders made; never outside of `root`, whatever links lie there.
+    @contextmanager
+    def _folder_of(self, relative: PurePosixPath) -> Iterator[int]:
+        """The folder of a name, open; those on the way are made. No link in it is followed, whoever puts one.
 
         Raises
         ------
         ValueError
-            If a link leads out.
+            If there is one.
         """
-        folder = root
-        for part in relative.parts[:-1]:
-            inner = folder / part
-            with suppress(FileExistsError):
-                inner.mkdir(mode=self._place.mode | (self._place.mode & 0o444) >> 2)
-                _sync(folder)
-            if not inner.resolve(strict=True).is_relative_to(root):
-                raise ValueError("a link leads out of the folder")
-            folder = inner
-        return folder / relative.name
+        folder = os.open(self._place.path, _FOLDER)
+        try:
+            for part in relative.parts[:-1]:
+                inner = self._inner_folder(folder, part)
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
 
-    def _put(self, target: Path, content: BinaryIO | bytes) -> None:
-        """Write `content` as `target`, whole or not at all."""
-        # one name for each target: what a crash left is written over
-        partial = target.with_name(f".{target.name[-180:]}.part")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(partial, flags, self._place.mode)
+    def _inner_folder(self, folder: int, name: str) -> int:
+        mode = self._place.mode | (self._place.mode & 0o444) >> 2 | 0o700
+        made = False
+        with suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=folder)
+            made = True
+            os.fsync(folder)
+        try:
+            inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        except OSError as error:
+            if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise ValueError("a link leads out of the folder") from error
+            raise
+        if made:
+            _set_mode(inner, mode)
+        return inner
+
+    def _put(self, folder: int, name: str, content: BinaryIO | bytes) -> None:
+        """Write `content` under a name of an open folder, whole or not at all."""
+        # one name for each target: what a crash left is removed, and so is what others put there
+        partial = f".{name[-180:]}.part"
+        with suppress(FileNotFoundError):
+            os.unlink(partial, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(partial, flags, self._place.mode, dir_fd=folder)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 if isinstance(content, bytes):
@@ -227,13 +250,20 @@ class FolderDeliverer:
                     while chunk := content.read(_CHUNK_BYTES):
                         out.write(chunk)
                 out.flush()
+                _set_mode(out.fileno(), self._place.mode)
                 os.fsync(out.fileno())
-            partial.replace(target)
+            os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
             with suppress(OSError):
-                partial.unlink()
+                os.unlink(partial, dir_fd=folder)
             raise
-        _sync(target.parent)
+        os.fsync(folder)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    """What the umask of the process took away; a share that has no such permissions keeps its own."""
+    with suppress(OSError):
+        os.fchmod(descriptor, mode)
 
 
 def _digest(content: BinaryIO) -> tuple[int, str]:
@@ -244,17 +274,18 @@ def _digest(content: BinaryIO) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _holds(target: Path, size: int, digest: str) -> bool:
-    """Whether `target` is a file with this content; a link is none."""
-    if target.is_symlink() or not target.is_file() or target.stat().st_size != size:
-        return False
-    with target.open("rb") as content:
-        return _digest(content) == (size, digest)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _holds(folder: int, name: str, size: int, digest: str) -> bool:
+    """Whether a name of an open folder is a file with this content; a link is none, nor is a pipe."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return False
+        raise
+    with os.fdopen(descriptor, "rb") as content:
+        known = os.fstat(descriptor)
+        if not stat.S_ISREG(known.st_mode) or known.st_size != size:
+            return False
+        return _digest(content) == (size, digest)

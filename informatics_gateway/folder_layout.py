@@ -7,6 +7,7 @@ no value of an object leads anywhere else.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ DEFAULT_LAYOUT = "{study_instance_uid}/{series_instance_uid}/{sop_instance_uid}.
 _MOST_PARTS = 12
 _LONGEST_VALUE = 64
 _LONGEST_PART = 200
+_DIGEST = 20
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _LITERAL = re.compile(r"[A-Za-z0-9._-]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -126,8 +128,11 @@ class Layout:
         name = _FIELD.sub(value, part)
         if name.partition(".")[0].upper() in _DEVICES or name.startswith("."):
             name = f"_{name}"
-        # a name that is too long loses its beginning: what tells objects apart is at its end
-        return name[-_LONGEST_PART:].lstrip(".") if len(name) > _LONGEST_PART else name
+        if len(name) <= _LONGEST_PART:
+            return name
+        # what tells objects apart may be anywhere in it
+        digest = hashlib.sha256(name.encode("ascii")).hexdigest()[:_DIGEST]
+        return f"{digest}_{name[1 + _DIGEST - _LONGEST_PART :]}"
 
 
 def index_path(shipment: Shipment) -> PurePosixPath:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,10 +138,17 @@ def test_sources_beside_the_results(
     assert [one["role"] for one in index["files"]] == [*["source"] * len(names), "result"]
 
 
-@pytest.mark.parametrize(("mode", "folder_mode"), [(0o640, 0o750), (0o600, 0o700), (0o644, 0o755)])
+@pytest.mark.parametrize(
+    ("mode", "folder_mode"),
+    [(0o640, 0o750), (0o600, 0o700), (0o644, 0o755), (0o660, 0o770), (0o440, 0o750)],
+)
 def test_permissions(shipped: Shipment, share: Path, mode: int, folder_mode: int) -> None:
     place = FolderPlace(path=share, layout=Layout(), mode=mode)
-    FolderDeliverer(place).deliver(shipped)
+    umask = os.umask(0o077)  # as services are often started
+    try:
+        FolderDeliverer(place).deliver(shipped)
+    finally:
+        os.umask(umask)
     modes = {path.stat().st_mode & 0o777 for path in share.rglob("*") if path.is_file()}
     assert modes == {mode}
     assert {path.stat().st_mode & 0o777 for path in share.rglob("*") if path.is_dir()} == {folder_mode}
@@ -198,8 +206,9 @@ def test_an_object_that_changed_its_length_is_not_written(
 
 def test_an_object_that_is_gone(shipped: Shipment, share: Path) -> None:
     shipped.paths[0].unlink()
-    with pytest.raises(RetryableDeliveryError, match="not there"):
+    with pytest.raises(RetryableDeliveryError, match="not there") as failed:
         deliverer(share).deliver(shipped)
+    assert not failed.value.unreachable  # the folder is well
 
 
 def test_a_link_does_not_lead_out(shipped: Shipment, share: Path, tmp_path: Path) -> None:
@@ -219,13 +228,34 @@ def test_a_link_in_place_of_a_file_is_not_followed(
     precious.write_bytes(b"12345")
     (share / "2.25.98").mkdir()
     (share / "2.25.98" / name).symlink_to(precious)
-    if name.endswith(".part"):
-        with pytest.raises(RetryableDeliveryError):
-            deliverer(share).deliver(shipped)
-    else:
-        deliverer(share).deliver(shipped)
-        assert not (share / WHOLE[0]).is_symlink()
+    deliverer(share).deliver(shipped)
+    assert files(share) == WHOLE
+    assert not (share / WHOLE[0]).is_symlink()
     assert precious.read_bytes() == b"12345"
+    assert not precious.samefile(share / WHOLE[0])
+
+
+@pytest.mark.parametrize("name", ["2.25.100.dcm", ".2.25.100.dcm.part"])
+def test_what_others_put_there_is_not_written_into_and_holds_nothing_up(
+    shipped: Shipment, share: Path, tmp_path: Path, name: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (share / "2.25.98").mkdir()
+    (share / "2.25.98" / name).hardlink_to(precious)
+    deliverer(share).deliver(shipped)
+    assert precious.read_bytes() == b"precious"
+    (share / "2.25.98" / "2.25.100.dcm").unlink()
+    os.mkfifo(share / "2.25.98" / name)
+    deliverer(share).deliver(shipped)
+    assert (share / WHOLE[0]).read_bytes() == b"12345"
+
+
+def test_a_link_inside_is_not_followed_either(shipped: Shipment, share: Path) -> None:
+    (share / "complete").symlink_to(share / "2.25.98")
+    with pytest.raises(FinalDeliveryError, match="leads out"):
+        deliverer(share).deliver(shipped)
+    assert files(share) == WHOLE[:1]
 
 
 def test_a_workitem_with_no_uid(shipped: Shipment, share: Path) -> None:

@@ -75,6 +75,18 @@ def test_names_of_patients_only_where_they_are_wanted() -> None:
     assert layout.path_of(survivor, instance).as_posix() == "Roe_Jane_P9/2.25.100.dcm"
 
 
+def test_names_that_are_too_long_still_tell_objects_apart() -> None:
+    layout = Layout("{sop_instance_uid}-{modality}-{accession_number}-{series_number}-{study_date}.dcm")
+    long = ("Modality", "AccessionNumber", "SeriesNumber", "StudyDate")
+    attributes = merged([element(keyword, "9" * 64) for keyword in long])
+    names = {
+        layout.path_of(SHIPMENT, replace(INSTANCE, sop_instance_uid=uid, attributes=attributes)).name
+        for uid in ("2.25.100", "2.25.101")
+    }
+    assert len(names) == 2
+    assert all(len(name) == 200 and name.endswith(".dcm") for name in names)
+
+
 @pytest.mark.parametrize(
     ("value", "safe"),
     [
