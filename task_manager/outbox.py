@@ -48,6 +48,8 @@ class Job:
         Identity: planning the same job twice writes one row.
     lane
         Destination or event repository; jobs of one lane run one after the other.
+    claimed_by
+        Who works on it; empty while nobody does.
     """
 
     id: int
@@ -63,6 +65,7 @@ class Job:
     summary: str
     created_at: datetime
     done_at: datetime | None
+    claimed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

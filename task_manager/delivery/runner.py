@@ -366,9 +366,10 @@ class Deliveries:
 
     def _hold(self, job: Job, destination: str, error: str) -> None:
         with self._database.write() as connection:
-            jobs.hold_job(connection, job, error=error)
+            held = jobs.hold_job(connection, job, error=error)
             deliveries.clear_health(connection, destination)
-            self._tell_given_up(connection, job, destination)
+            if held:
+                self._tell_given_up(connection, job, destination)
 
     def _try_later(self, job: Job, destination: str, error: Exception) -> datetime | None:
         """Put a job back, or give it up where its time is over; when it is due again."""
@@ -379,8 +380,8 @@ class Deliveries:
         over = policy.give_up is not None and due > job.created_at + policy.give_up
         with self._database.write() as connection:
             if over:
-                jobs.hold_job(connection, job, error=f"given up: {error}")
-                self._tell_given_up(connection, job, destination)
+                if jobs.hold_job(connection, job, error=f"given up: {error}"):
+                    self._tell_given_up(connection, job, destination)
             else:
                 jobs.postpone_job(connection, job, error=str(error), due_at=due)
             self._note_failure(connection, job, destination, error, now)

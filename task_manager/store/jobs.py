@@ -7,6 +7,7 @@ Jobs are claimed with ``FOR UPDATE SKIP LOCKED`` on PostgreSQL; SQLite has one w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
@@ -181,7 +182,7 @@ def claim_job(
         .where(_JOB.c.id == row.id)
         .values(state=JobState.RUNNING.value, claimed_by=worker, claimed_until=until)
     )
-    return _job(row)
+    return replace(_job(row), claimed_by=worker)
 
 
 def _an_earlier_of_its_study_is_due() -> ColumnElement[bool]:
@@ -225,7 +226,7 @@ def claim_in_order(
             .where(_JOB.c.id.in_([row.id for row in rows]))
             .values(state=JobState.RUNNING.value, claimed_by=worker, claimed_until=until)
         )
-    return [first, *(_job(row) for row in rows)]
+    return [first, *(replace(_job(row), claimed_by=worker) for row in rows)]
 
 
 def events_by_id(connection: Connection, event_ids: Sequence[int]) -> dict[int, OperationalEvent]:
@@ -260,23 +261,27 @@ def release_jobs(connection: Connection, claimed: Sequence[Job]) -> None:
 
 
 def finish_job(connection: Connection, job: Job, *, summary: str, now: datetime) -> None:
-    """Mark a job done."""
+    """Mark a job done, also where another worker took it over meanwhile: that would do it once more."""
     _set(connection, job, state=JobState.DONE, summary=summary, last_error="", done_at=now)
 
 
-def postpone_job(connection: Connection, job: Job, *, error: str, due_at: datetime) -> None:
-    """Put a job back to be tried at `due_at`."""
-    _set(connection, job, state=JobState.WAITING, attempts=job.attempts + 1, last_error=error, due_at=due_at)
+def postpone_job(connection: Connection, job: Job, *, error: str, due_at: datetime) -> bool:
+    """Put a job back to be tried at `due_at`; whether it was still ours."""
+    values = {"attempts": job.attempts + 1, "last_error": error, "due_at": due_at}
+    return _set(connection, job, state=JobState.WAITING, **values)
 
 
-def put_back_job(connection: Connection, job: Job, *, due_at: datetime, note: str = "") -> None:
-    """Put a job back that did what it could for now, to be looked at again at `due_at`; what it waits for."""
-    _set(connection, job, state=JobState.WAITING, attempts=0, last_error=note, due_at=due_at)
+def put_back_job(connection: Connection, job: Job, *, due_at: datetime, note: str = "") -> bool:
+    """Put a job back that did what it could for now, to be looked at again at `due_at`; what it waits for.
+
+    Whether it was still ours.
+    """
+    return _set(connection, job, state=JobState.WAITING, attempts=0, last_error=note, due_at=due_at)
 
 
-def hold_job(connection: Connection, job: Job, *, error: str) -> None:
-    """Set a job aside for a person."""
-    _set(connection, job, state=JobState.HELD, attempts=job.attempts + 1, last_error=error)
+def hold_job(connection: Connection, job: Job, *, error: str) -> bool:
+    """Set a job aside for a person; whether it was still ours."""
+    return _set(connection, job, state=JobState.HELD, attempts=job.attempts + 1, last_error=error)
 
 
 def release_claims(connection: Connection, worker: str, lane: str = "") -> None:
@@ -338,13 +343,17 @@ def _head(lane: str) -> Any:
     return select(func.min(firsts.c.id)).scalar_subquery()
 
 
-def _set(connection: Connection, job: Job, *, state: JobState, **values: Any) -> None:
-    """What came of a claimed job; one that another worker has brought to an end meanwhile stays at that."""
-    connection.execute(
-        update(_JOB)
-        .where(_JOB.c.id == job.id, _RUNNING)
-        .values(state=state.value, claimed_by="", claimed_until=None, **values)
-    )
+def _set(connection: Connection, job: Job, *, state: JobState, **values: Any) -> bool:
+    """What came of a claimed job; whether it was so.
+
+    One that another worker has brought to an end meanwhile stays at that, and who lost its claim ends only
+    what it has done: what the other does goes on.
+    """
+    ours = [_JOB.c.id == job.id, _RUNNING]
+    if state is not JobState.DONE:
+        ours.append(_JOB.c.claimed_by == job.claimed_by)
+    changed = update(_JOB).where(*ours).values(state=state.value, claimed_by="", claimed_until=None, **values)
+    return connection.execute(changed).rowcount == 1
 
 
 def _event(content: str) -> OperationalEvent:
@@ -375,4 +384,5 @@ def _job(row: Row[Any]) -> Job:
         summary=row.summary,
         created_at=row.created_at,
         done_at=row.done_at,
+        claimed_by=row.claimed_by,
     )

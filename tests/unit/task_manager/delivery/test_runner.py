@@ -186,6 +186,20 @@ def test_who_lost_its_claim_is_stopped(make: Make) -> None:
         bed.service.deliveries.keep_claim(job, worker="w", lease=LEASE)
 
 
+def test_who_lost_its_claim_ends_only_what_it_has_done(make: Make) -> None:
+    bed = make()
+    late = claim(bed)
+    bed.clock.pass_(61)
+    assert late is not None
+    taken_over = claim(bed, "another")
+    assert taken_over is not None
+    for failure in (down(), FinalDeliveryError("the peer answered C000")):
+        assert bed.service.deliveries.perform(late, "pacs", Destination([failure]))
+        assert delivery(bed).state is JobState.RUNNING
+    assert bed.service.deliveries.perform(taken_over, "pacs", Destination())
+    assert delivery(bed).state is JobState.DONE
+
+
 def test_results_of_a_study_go_one_after_the_other(make: Make) -> None:
     bed = make(parallel=4)
     with bed.database.write() as connection:
