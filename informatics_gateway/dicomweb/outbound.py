@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from task_manager.errors import ConfigurationError, FinalDeliveryError, Retryabl
 
 _TOKEN = re.compile(r"[!-~]{1,8192}")
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_LONGEST_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,9 @@ class DicomWebService:
     ca_file
         Certificates to trust instead of the system's.
     timeout_s
-        For connecting and for each answer.
+        For connecting, and how long an answer may be silent.
+    longest_s
+        How long a whole answer may take.
 
     Raises
     ------
@@ -83,12 +87,14 @@ class DicomWebService:
         token_file: Path | None = None,
         ca_file: Path | None = None,
         timeout_s: float = 60.0,
+        longest_s: float = _LONGEST_S,
     ) -> None:
         if faults := _address_faults(base_url, token_file):
             raise ConfigurationError(*faults)
         self.base_url = base_url.rstrip("/")
         self.trust = _trust(ca_file)
         self._token_file = token_file
+        self._longest_s = longest_s
         self.client = httpx.Client(
             verify=self.trust, timeout=timeout_s, trust_env=False, follow_redirects=False
         )
@@ -150,7 +156,9 @@ class DicomWebService:
         try:
             with self.client.stream(method, url, content=body, headers=headers) as response:
                 answer = Answer(
-                    status=response.status_code, headers=response.headers, content=_bounded(response)
+                    status=response.status_code,
+                    headers=response.headers,
+                    content=_bounded(response, self._longest_s),
                 )
         except httpx.TransportError as error:
             raise RetryableDeliveryError(f"no answer ({type(error).__name__})", unreachable=True) from error
@@ -172,10 +180,13 @@ def later(message: str, status: int, headers: Mapping[str, str]) -> RetryableDel
     )
 
 
-def _bounded(response: httpx.Response) -> bytes:
+def _bounded(response: httpx.Response, longest_s: float) -> bytes:
     content = bytearray()
+    until = time.monotonic() + longest_s
     for chunk in response.iter_bytes():
         content += chunk
+        if time.monotonic() > until:
+            raise RetryableDeliveryError("the answer does not end")
         if len(content) > _MAX_ANSWER_BYTES:
             raise RetryableDeliveryError("the answer is beyond all bounds")
     return bytes(content)

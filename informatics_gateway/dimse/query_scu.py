@@ -6,6 +6,7 @@ By hierarchical search, which every archive supports: the series first, then the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOST_INSTANCES = 100_000
 """Instances of one study that are read; an archive that tells more is not believed."""
 
+_LONGEST_S = 600.0
 _PENDING = frozenset((0xFF00, 0xFF01))
 _OUT_OF_REACH = frozenset(("OFFLINE", "UNAVAILABLE"))
 
@@ -97,18 +99,27 @@ def _find(archive: Any, level: str, study: str, series: str = "") -> Iterator[Da
     yield from pending_answers(archive, identifier)
 
 
-def pending_answers(archive: Any, identifier: Dataset) -> Iterator[Dataset]:
+def pending_answers(archive: Any, identifier: Dataset, *, longest_s: float = _LONGEST_S) -> Iterator[Dataset]:
     """The answers of one C-FIND, study root.
+
+    Parameters
+    ----------
+    longest_s
+        How long all answers together may take; the association is aborted then.
 
     Raises
     ------
     RetryableDeliveryError
-        If it does not end in success.
+        If it does not end in success, or not in time.
     """
+    until = time.monotonic() + longest_s
     try:
         for status, answer in archive.send_c_find(identifier, STUDY_ROOT_FIND):
             if "Status" not in status:
                 raise RetryableDeliveryError("no answer, or the archive ended the association")
+            if time.monotonic() > until:
+                archive.abort()
+                raise RetryableDeliveryError("the archive answers without end")
             if status.Status in _PENDING and answer is not None:
                 yield answer
             elif status.Status not in _PENDING and status.Status:

@@ -46,15 +46,24 @@ class DimseStudyQuery:
         For connecting, association and each answer.
     most_series
         Series of one study; an archive that tells more is not believed.
+    longest_s
+        How long all answers to one question may take.
     """
 
     def __init__(
-        self, name: str, address: DicomAddress, *, timeout_s: float = 30.0, most_series: int = _MOST_SERIES
+        self,
+        name: str,
+        address: DicomAddress,
+        *,
+        timeout_s: float = 30.0,
+        most_series: int = _MOST_SERIES,
+        longest_s: float = 600.0,
     ) -> None:
         self.name = name
         self._address = address
         self._timeout_s = timeout_s
         self._most_series = most_series
+        self._longest_s = longest_s
 
     def close(self) -> None:
         """Nothing stays open between questions."""
@@ -76,11 +85,11 @@ class DimseStudyQuery:
         for keyword, value in given.items():
             if value:
                 setattr(identifier, keyword, value)
-        if not question.patient_id.isascii():
+        if not (question.patient_id + question.accession_number).isascii():
             identifier.SpecificCharacterSet = "ISO_IR 192"
         found: list[RemoteStudy] = []
         with self._asking() as archive:
-            for answer in pending_answers(archive, identifier):
+            for answer in pending_answers(archive, identifier, longest_s=self._longest_s):
                 study = self._study(answer)
                 if is_uid(study.study_instance_uid):
                     found.append(study)
@@ -116,7 +125,7 @@ class DimseStudyQuery:
                 identifier.StudyInstanceUID = study_instance_uid
                 identifier.SeriesInstanceUID = series.series_instance_uid
                 instances: dict[str, str] = {}
-                for answer in pending_answers(archive, identifier):
+                for answer in pending_answers(archive, identifier, longest_s=self._longest_s):
                     uid, kind = _text(answer, "SOPInstanceUID"), _text(answer, "SOPClassUID")
                     if is_uid(uid):
                         instances[uid] = kind if is_uid(kind) else ""
@@ -143,7 +152,7 @@ class DimseStudyQuery:
         identifier = _identifier("SERIES", ("SeriesInstanceUID", "BodyPartExamined"))
         identifier.StudyInstanceUID = study_instance_uid
         found: dict[str, RemoteSeries] = {}
-        for answer in pending_answers(archive, identifier):
+        for answer in pending_answers(archive, identifier, longest_s=self._longest_s):
             uid = _text(answer, "SeriesInstanceUID")
             if is_uid(uid):
                 found[uid] = RemoteSeries(

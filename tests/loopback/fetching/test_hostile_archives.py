@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,37 @@ def test_an_archive_that_answers_for_ever_is_not_believed() -> None:
             query.find_series(STUDY)
 
 
+def test_an_archive_that_repeats_itself_for_ever_is_left() -> None:
+    def find(event: Any) -> Answers:
+        while not event.is_cancelled:
+            answer = Dataset()
+            answer.SeriesInstanceUID = "1.2.3"
+            yield 0xFF00, answer
+            if not event.assoc.is_established:
+                return
+
+    with archive(find=find) as address:
+        query = DimseStudyQuery("archive", address, timeout_s=5, longest_s=0.3)
+        with pytest.raises(RetryableDeliveryError, match="without end"):
+            query.find_studies(StudyQuestion(patient_id="P1"), limit=7)
+        with pytest.raises(RetryableDeliveryError, match="without end"):
+            query.find_series(STUDY)
+
+
+def test_an_accession_number_is_asked_for_in_any_script() -> None:
+    asked: list[Dataset] = []
+
+    def find(event: Any) -> Answers:
+        asked.append(event.identifier)
+        yield 0x0000, None
+
+    with archive(find=find) as address:
+        query = DimseStudyQuery("archive", address, timeout_s=5)
+        assert query.find_studies(StudyQuestion(accession_number="Ä17"), limit=7) == []
+    (identifier,) = asked
+    assert (identifier.SpecificCharacterSet, identifier.AccessionNumber) == ("ISO_IR 192", "Ä17")
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_what_is_no_uid_is_left_out() -> None:
     def find(event: Any) -> Answers:
@@ -258,6 +290,30 @@ def web_service(web: Web) -> Iterator[DicomWebService]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_service_that_drips_its_answer_is_left() -> None:
+    listening = socket.create_server((HOST, 0))
+    ended = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):  # it is hung up on
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not ended.wait(0.05):
+                connection.sendall(b" ")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    service = DicomWebService(f"http://{HOST}:{listening.getsockname()[1]}", timeout_s=5, longest_s=0.3)
+    try:
+        with pytest.raises(RetryableDeliveryError, match="does not end"):
+            WebStudyQuery("archive", service).find_series(STUDY)
+    finally:
+        ended.set()
+        thread.join()
+        service.close()
+        listening.close()
 
 
 def multipart(*parts: bytes) -> bytes:
