@@ -171,7 +171,7 @@ class FolderDeliverer:
             with self._folder_of(relative) as folder:
                 if not _holds(folder, relative.name, size, digest):
                     content.seek(0)
-                    self._put(folder, relative.name, content)
+                    self._put(folder, relative.name, content, _mark(shipment))
         return WrittenFile(
             path=relative.as_posix(),
             role=role,
@@ -196,7 +196,7 @@ class FolderDeliverer:
         relative = index_path(shipment)
         with self._folder_of(relative) as folder:
             if not _holds(folder, relative.name, len(content), hashlib.sha256(content).hexdigest()):
-                self._put(folder, relative.name, content)
+                self._put(folder, relative.name, content, _mark(shipment))
 
     @contextmanager
     def _folder_of(self, relative: PurePosixPath) -> Iterator[int]:
@@ -219,25 +219,20 @@ class FolderDeliverer:
 
     def _inner_folder(self, folder: int, name: str) -> int:
         mode = self._place.mode | (self._place.mode & 0o444) >> 2 | 0o700
-        made = False
         with suppress(FileExistsError):
             os.mkdir(name, mode, dir_fd=folder)
-            made = True
             os.fsync(folder)
         try:
-            inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
         except OSError as error:
             if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise ValueError("a link leads out of the folder") from error
             raise
-        if made:
-            _set_mode(inner, mode)
-        return inner
 
-    def _put(self, folder: int, name: str, content: BinaryIO | bytes) -> None:
+    def _put(self, folder: int, name: str, content: BinaryIO | bytes, mark: str) -> None:
         """Write `content` under a name of an open folder, whole or not at all."""
-        # one name for each target: what a crash left is removed, and so is what others put there
-        partial = f".{name[-180:]}.part"
+        # one name for each target and delivery: what a crash left is removed, what another one writes is not
+        partial = f".{name[-180:]}.{mark}.part"
         with suppress(FileNotFoundError):
             os.unlink(partial, dir_fd=folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -250,7 +245,6 @@ class FolderDeliverer:
                     while chunk := content.read(_CHUNK_BYTES):
                         out.write(chunk)
                 out.flush()
-                _set_mode(out.fileno(), self._place.mode)
                 os.fsync(out.fileno())
             os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
@@ -260,10 +254,9 @@ class FolderDeliverer:
         os.fsync(folder)
 
 
-def _set_mode(descriptor: int, mode: int) -> None:
-    """What the umask of the process took away; a share that has no such permissions keeps its own."""
-    with suppress(OSError):
-        os.fchmod(descriptor, mode)
+def _mark(shipment: Shipment) -> str:
+    """What tells the delivery of a shipment from others that may write the same images just now."""
+    return hashlib.sha256(f"{shipment.destination}:{shipment.workitem_uid}".encode()).hexdigest()[:12]
 
 
 def _digest(content: BinaryIO) -> tuple[int, str]:

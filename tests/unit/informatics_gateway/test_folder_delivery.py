@@ -67,6 +67,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+PART = ".2.25.100.dcm.338c001a4745.part"
 WHOLE = ["2.25.98/2.25.100.dcm", "complete/2.25.77.json"]
 
 
@@ -111,11 +112,18 @@ def test_a_second_time_changes_nothing(shipped: Shipment, share: Path) -> None:
 def test_what_a_crash_left_is_written_over(shipped: Shipment, share: Path) -> None:
     folder = share / "2.25.98"
     folder.mkdir()
-    (folder / ".2.25.100.dcm.part").write_bytes(b"half of something longer than the file")
+    (folder / PART).write_bytes(b"half of something longer than the file")
     (folder / "2.25.100.dcm").write_bytes(b"other")
     deliverer(share).deliver(shipped)
     assert files(share) == WHOLE
     assert (share / WHOLE[0]).read_bytes() == b"12345"
+
+
+def test_what_another_delivery_writes_just_now_stays(shipped: Shipment, share: Path) -> None:
+    deliverer(share).deliver(replace(shipped, workitem_uid="2.25.78"))
+    (share / WHOLE[0]).rename(share / "2.25.98" / PART)  # as if it were not done
+    deliverer(share).deliver(replace(shipped, workitem_uid="2.25.78"))
+    assert (share / "2.25.98" / PART).exists()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_sources_beside_the_results(
 )
 def test_permissions(shipped: Shipment, share: Path, mode: int, folder_mode: int) -> None:
     place = FolderPlace(path=share, layout=Layout(), mode=mode)
-    umask = os.umask(0o077)  # as services are often started
+    umask = os.umask(0o002)
     try:
         FolderDeliverer(place).deliver(shipped)
     finally:
@@ -220,7 +228,7 @@ def test_a_link_does_not_lead_out(shipped: Shipment, share: Path, tmp_path: Path
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["2.25.100.dcm", ".2.25.100.dcm.part"])
+@pytest.mark.parametrize("name", ["2.25.100.dcm", PART])
 def test_a_link_in_place_of_a_file_is_not_followed(
     shipped: Shipment, share: Path, tmp_path: Path, name: str
 ) -> None:
@@ -235,7 +243,7 @@ def test_a_link_in_place_of_a_file_is_not_followed(
     assert not precious.samefile(share / WHOLE[0])
 
 
-@pytest.mark.parametrize("name", ["2.25.100.dcm", ".2.25.100.dcm.part"])
+@pytest.mark.parametrize("name", ["2.25.100.dcm", PART])
 def test_what_others_put_there_is_not_written_into_and_holds_nothing_up(
     shipped: Shipment, share: Path, tmp_path: Path, name: str
 ) -> None:
