@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from informatics_gateway.setting_types import Name
 from profiles.faults import Fault
+from task_manager.rules.model import Rule
 from task_manager.study.completeness import CompletenessPolicy, Fallback, Need
 from task_manager.study.model import Evidence
 from task_manager.study.sources import Policies, SourcePolicy
@@ -132,6 +133,17 @@ def completeness_faults(
             if name not in archives
         ]
     return faults
+
+
+def rule_faults(rules: Sequence[Rule], archives: Sequence[str]) -> list[Fault]:
+    """Rules that ask archives where none is configured."""
+    if archives:
+        return []
+    asking = [
+        rule for rule in rules if rule.completeness and Evidence.ARCHIVE in (rule.completeness.evidence or ())
+    ]
+    message = "completeness.evidence names archive, and manager.readiness.archives has none"
+    return [Fault(f"{rule.source} rule {rule.name}", message) for rule in asking]
 
 
 def _changes(settings: CompletenessSettings | SourceSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from informatics_gateway.completeness_settings import completeness_faults
+from informatics_gateway.completeness_settings import completeness_faults, rule_faults
 from informatics_gateway.dicom_settings import DicomTls
 from informatics_gateway.hl7_settings import Hl7Tls
 from informatics_gateway.settings import Role, Settings, is_loopback
@@ -74,7 +74,9 @@ def configured_rules(settings: Settings, config: Path | None, apps: Collection[s
     if settings.rules is not None and not folder.is_dir():
         raise ConfigurationError(Fault(f"{config} rules", "no such folder"))
     archives = [archive.name for archive in settings.fetch.archives]
-    return load_rules(folder, apps=apps, destinations=destinations, archives=archives)
+    rules = load_rules(folder, apps=apps, destinations=destinations, archives=archives)
+    _refuse(rule_faults(rules.rules, [archive.name for archive in settings.manager.readiness.archives]))
+    return rules
 
 
 def rules_folder(settings: Settings, config: Path | None) -> Path:

@@ -21,6 +21,7 @@ from task_manager.study_decisions import StudyAction
 _MOST_AT_ONCE = 1000
 _LONGEST_NAME = 64
 _LONGEST_REASON = 500
+_LINE = r"^[^\x00-\x1f\x7f]*$"  # shown on terminals, and PostgreSQL keeps no NUL
 _MEANING = {
     StudyAction.FORCE: "Complete a study now, whatever it waits for; who decided and why is kept.",
     StudyAction.HOLD: "Keep a study from being complete until it is released; who decided and why is kept.",
@@ -80,8 +81,8 @@ def _deciding(service: Service, action: StudyAction) -> Callable[..., dict[str, 
     def decide(
         study_instance_uid: str,
         request: Request,
-        by: Annotated[str, Body(max_length=_LONGEST_NAME)] = "",
-        reason: Annotated[str, Body(max_length=_LONGEST_REASON)] = "",
+        by: Annotated[str, Body(max_length=_LONGEST_NAME, pattern=_LINE)] = "",
+        reason: Annotated[str, Body(max_length=_LONGEST_REASON, pattern=_LINE)] = "",
     ) -> dict[str, str]:
         if not is_uid(study_instance_uid):
             raise HTTPException(404, "no such study")

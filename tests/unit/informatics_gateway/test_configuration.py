@@ -180,3 +180,19 @@ def test_the_page_of_settings_is_current() -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert [line for line in reference_settings.page().splitlines() if line.endswith("|  |")] == []
+
+
+def test_a_rule_that_asks_archives_needs_one(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    text = (
+        "rules:\n  - {name: ct, app: lung-ct, completeness: {evidence: [archive]}, series: [{name: all}]}\n"
+    )
+    written(rules, text, "ct.yaml")
+
+    with pytest.raises(ConfigurationError) as raised:
+        configured_rules(Settings(), written(tmp_path, ""), ["lung-ct"])
+
+    (fault,) = raised.value.faults
+    assert fault.path == f"{rules / 'ct.yaml'}:2 rule ct"
+    assert fault.message == "completeness.evidence names archive, and manager.readiness.archives has none"

@@ -80,6 +80,8 @@ def test_a_decision_is_carried_out_and_kept_with_who_made_it(bed: TestBed, clien
         pytest.param("/api/studies/nonsense/hold", {}, 404, id="no-uid"),
         pytest.param(f"/api/studies/{STUDY}/explode", {}, 404, id="no-such-decision"),
         pytest.param(f"/api/studies/{STUDY}/hold", {"reason": "x" * 501}, 422, id="too-long"),
+        pytest.param(f"/api/studies/{STUDY}/hold", {"reason": "a\x00b"}, 422, id="nul"),
+        pytest.param(f"/api/studies/{STUDY}/hold", {"by": "anna\x1b[2J"}, 422, id="escape"),
     ],
 )
 def test_what_is_refused(client: AsgiClient, path: str, body: dict[str, str], status: int) -> None:
