@@ -76,14 +76,15 @@ class FetchTarget:
             found.append(Fault("study_instance_uid", "give either it or an accession number"))
         if self.study_instance_uid and not is_uid(self.study_instance_uid):
             found.append(Fault("study_instance_uid", "is no UID"))
-        if self.accession_number and not _is_literal(self.accession_number, _LONGEST_NUMBER):
+        if self.accession_number and not is_literal(self.accession_number, _LONGEST_NUMBER):
             found.append(Fault("accession_number", "has 1 to 16 characters and no wildcard"))
-        if self.patient_id and not _is_literal(self.patient_id, _LONGEST_ID):
+        if self.patient_id and not is_literal(self.patient_id):
             found.append(Fault("patient_id", "has 1 to 64 characters and no wildcard"))
         return tuple(found)
 
 
-def _is_literal(value: str, longest: int) -> bool:
+def is_literal(value: str, longest: int = _LONGEST_ID) -> bool:
+    """Whether an archive that is asked for a value looks for this one only."""
     return (
         0 < len(value) <= longest
         and value.isprintable()

@@ -7,13 +7,15 @@ patients is left out before anybody sees it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from profiles.dicom_json import text
 from profiles.uids import is_uid
 from task_manager.errors import DeliveryError
 from task_manager.fetching.archives import Archives, RemoteStudy, StudyArchive, StudyQuestion
+from task_manager.fetching.model import is_literal
 from task_manager.rules.model import PriorRequirement, Verdict
 from task_manager.rules.prior_selection import HERE, PriorCandidate, PriorSubject
 from task_manager.store import fetches, identities, priors
@@ -22,6 +24,10 @@ from task_manager.study.model import Study
 
 _MOST_LOOKED_INTO = 30
 """Studies of an archive whose series are asked for, the newest first."""
+
+_SLOW = timedelta(seconds=2)
+_LEFT_FOR = timedelta(seconds=45)
+"""An archive that let us wait in vain is not asked for a while: other rules wait for the same thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +90,12 @@ class PriorSearch:
         Answers of one archive that are looked at.
     """
 
-    def __init__(self, database: Database, archives: Archives, *, most_studies: int) -> None:
+    def __init__(
+        self, database: Database, archives: Archives, *, most_studies: int, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
+        self._clock = clock
+        self._left: dict[str, tuple[datetime, str]] = {}
         self._archives = archives
         self._most_studies = most_studies
 
@@ -116,6 +126,11 @@ class PriorSearch:
             here = self._here(connection, own, ids)
         remote: dict[str, PriorCandidate] = {}
         for archive in self._asked(wanted):
+            began = self._clock()
+            until, why = self._left.get(archive.name, (began, ""))
+            if began < until:
+                found.notes.append(why)
+                continue
             try:
                 for candidate, number in self._at(archive, own, ids, wanted):
                     uid = candidate.study_instance_uid
@@ -124,6 +139,9 @@ class PriorSearch:
                     found.instances[uid] = max(number, found.instances.get(uid, 0))
             except DeliveryError as error:
                 found.notes.append(f"{archive.name} does not answer: {error}")
+                now = self._clock()
+                if now - began > _SLOW:
+                    self._left[archive.name] = (now + _LEFT_FOR, found.notes[-1])
         for uid in dict.fromkeys((*here, *remote)):
             mine, theirs = here.get(uid), remote.get(uid)
             joined = _joined(mine, theirs) if mine and theirs else mine or theirs
@@ -167,7 +185,7 @@ class PriorSearch:
         self, archive: StudyArchive, own: PatientKey, ids: Sequence[str], wanted: Sequence[PriorRequirement]
     ) -> list[tuple[PriorCandidate, int]]:
         answers: dict[str, RemoteStudy] = {}
-        for patient_id in ids:
+        for patient_id in filter(is_literal, ids):  # images may name anything, a wildcard too
             question = StudyQuestion(patient_id=patient_id)
             for answer in archive.find_studies(question, limit=self._most_studies):
                 if is_uid(answer.study_instance_uid) and answer.patient_id.strip() in ids:

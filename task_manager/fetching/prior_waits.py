@@ -110,7 +110,7 @@ class PriorStep:
         self._rules = {rule.name: rule for rule in rules.rules}
         self._classifiers = rules.classifiers
         self._settle = settle
-        self._search = PriorSearch(database, archives, most_studies=most_studies)
+        self._search = PriorSearch(database, archives, most_studies=most_studies, clock=clock)
         self._object_path = object_path
         self._clock = clock
 
@@ -133,7 +133,7 @@ class PriorStep:
             return
         late = self._clock() >= wait.until
         found_all = bool(wait.outcomes) and not any(one.notes for one in wait.outcomes)
-        if not found_all:
+        if not found_all and not (late and wait.outcomes):
             wait = self._searched(wait, rule, study)
         pending = self._pending(wait)
         searching = any(one.notes for one in wait.outcomes)

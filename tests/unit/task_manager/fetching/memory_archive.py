@@ -35,6 +35,7 @@ class MemoryArchive:
     hook: Callable[[str], None] = lambda uid: None
     extra: list[bytes] = field(default_factory=list)
     hidden: frozenset[str] = frozenset()
+    before_answer: Callable[[], None] = lambda: None
     sent: list[str] = field(default_factory=list)
     asked: list[StudyQuestion] = field(default_factory=list)
 
@@ -93,6 +94,7 @@ class MemoryArchive:
         return
 
     def _answer(self) -> None:
+        self.before_answer()
         if self.down is not None:
             raise self.down
 

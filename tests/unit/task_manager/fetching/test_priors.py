@@ -273,3 +273,38 @@ def test_studies_under_a_merged_id_are_priors_and_another_issuers_are_not(
     assert inputs(workitem) == [STUDY, OLD]
     assert {one.patient_id for one in pacs.asked} == {"P1", "FORMER"}
     assert [one.study_instance_uid for one in explanation(optional).priors[0].candidates] == [OLD]
+
+
+def test_archives_are_not_asked_for_a_patient_id_that_stands_for_many(
+    optional: TestBed, pacs: MemoryArchive
+) -> None:
+    assert isinstance(optional.receive(ct(1, PatientID="P*"), SCANNER), Accepted)
+    optional.clock.pass_(31)
+    work(optional)
+    assert [inputs(one) for one in made(optional)] == [[STUDY]]
+    assert pacs.asked == []
+
+
+def test_an_archive_that_lets_one_rule_wait_holds_up_no_others(
+    optional: TestBed, pacs: MemoryArchive
+) -> None:
+    questions: list[int] = []
+
+    def black_hole() -> None:
+        questions.append(1)
+        optional.clock.pass_(30)
+        raise DOWN
+
+    pacs.before_answer = black_hole
+    for uid in (STUDY, OLD, OLDER):
+        assert isinstance(optional.receive(ct(1, study=uid), SCANNER), Accepted)
+    optional.clock.pass_(31)
+    work(optional)
+    assert len(questions) == 1
+    optional.clock.pass_(600)
+    work(optional)
+    assert len(questions) == 1  # their time was over: nothing is looked for any more
+    for uid in (STUDY, OLD, OLDER):
+        story = optional.service.story(uid)
+        assert story is not None
+        assert [one.verdict for _, _, one in story.explanations[-1:]] == [RuleVerdict.MATCHED]
