@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statements that delete old history: messages, changes, reports, explanations, events. None commits.
+"""Statements that delete old history: messages, changes, reports, steps, explanations, events. None commits.
 
 Each deletes a bounded number of the oldest rows, found by an index or by their numbers, which grow with time.
 """
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, func, select, tuple_
 from task_manager.outbox import FINISHED, JobState
 from task_manager.store.disk_tables import KeepRow
 from task_manager.store.patient_tables import IdentityChangeRow, OrderChangeRow, PriorReportRow
+from task_manager.store.request_tables import PerformedStepRow
 from task_manager.store.tables import METADATA
 
 _MESSAGE = METADATA.tables["message"]
@@ -24,6 +25,7 @@ _JOB = METADATA.tables["job"]
 _ORDER_CHANGE = METADATA.tables[OrderChangeRow.__tablename__]
 _IDENTITY_CHANGE = METADATA.tables[IdentityChangeRow.__tablename__]
 _PRIOR = METADATA.tables[PriorReportRow.__tablename__]
+_STEP = METADATA.tables[PerformedStepRow.__tablename__]
 _KEEP = METADATA.tables[KeepRow.__tablename__]
 _UNFINISHED = tuple(state.value for state in JobState if state not in FINISHED)
 
@@ -36,6 +38,11 @@ def purge_messages(connection: Connection, before: datetime, *, limit: int) -> i
 def purge_prior_reports(connection: Connection, before: datetime, *, limit: int) -> int:
     """Delete the oldest prior reports received before `before`; how many there were."""
     return _purge_oldest(connection, _PRIOR, _PRIOR.c.received_at, before, limit)
+
+
+def purge_performed_steps(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Delete the oldest performed procedure steps told last before `before`; how many there were."""
+    return _purge_oldest(connection, _STEP, _STEP.c.changed_at, before, limit)
 
 
 def purge_explanations(connection: Connection, before: datetime, *, limit: int) -> int:

@@ -63,7 +63,7 @@ class PerformedStepRow(Table, table=True):
     """A performed procedure step as its modality told it last, in DICOM JSON."""
 
     __tablename__ = "performed_step"
-    __table_args__ = (Index("performed_step_study", "study_instance_uid"),)
+    __table_args__ = (Index("performed_step_changed", "changed_at"),)
 
     sop_instance_uid: str = Field(primary_key=True, max_length=64)
     study_instance_uid: str

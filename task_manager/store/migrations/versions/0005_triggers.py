@@ -55,5 +55,5 @@ def upgrade() -> None:
         _time("created_at"),
         _time("changed_at"),
     )
-    op.create_index("performed_step_study", "performed_step", ["study_instance_uid"], unique=False)
+    op.create_index("performed_step_changed", "performed_step", ["changed_at"], unique=False)
     op.execute(_ORDERS_KNOWN)

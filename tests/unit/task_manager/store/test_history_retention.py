@@ -29,6 +29,7 @@ ROWS = {
         "INSERT INTO order_change (order_key, control, order_status, fields, effect, sender, control_id, "
         "changed_at) VALUES (:key, 'NW', '', '', '', '', '', :at)"
     ),
+    "performed_step": "INSERT INTO performed_step VALUES (:key, '1.2', 'COMPLETED', 'CT1', '{}', :at, :at)",
     "identity_change": (
         "INSERT INTO identity_change (kind, patient_id, issuer, former_id, former_issuer, fields, sender, "
         "control_id, changed_at) VALUES ('merge', :key, '', '', '', '', '', '', :at)"
@@ -61,8 +62,9 @@ def count(connection: Connection, table: str) -> int:
         ("prior_report", history.purge_prior_reports),
         ("order_change", history.purge_order_changes),
         ("identity_change", history.purge_identity_changes),
+        ("performed_step", history.purge_performed_steps),
     ],
-    ids=["message", "explanation", "prior_report", "order_change", "identity_change"],
+    ids=["message", "explanation", "prior_report", "order_change", "identity_change", "performed_step"],
 )
 def test_the_oldest_go_in_parts_and_the_young_stay(database: Database, table: str, purge: Purge) -> None:
     with database.write() as connection:
@@ -111,12 +113,13 @@ def test_keeps_that_ended_are_forgotten(database: Database) -> None:
         ("message", "message_received"),
         ("explanation", "explanation_evaluated"),
         ("prior_report", "prior_received"),
+        ("performed_step", "performed_step_changed"),
     ],
 )
 def test_the_oldest_are_found_by_an_index(tmp_path: Path, table: str, index: str) -> None:
     database = Database(f"sqlite:///{tmp_path / 'airway.db'}")
     database.migrate()
-    column = {"message": "received_at", "explanation": "evaluated_at", "prior_report": "received_at"}[table]
+    column = {"explanation": "evaluated_at", "performed_step": "changed_at"}.get(table, "received_at")
     with database.read() as connection:
         plan = connection.execute(
             text(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {column} < 'x' ORDER BY {column} LIMIT 5")
