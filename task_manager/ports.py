@@ -285,10 +285,17 @@ class Shipment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a destination answered, for people: never patient data."""
+    """What a destination answered, for people: never patient data.
+
+    Attributes
+    ----------
+    sent
+        False if the destination wants nothing of this, and nothing was sent.
+    """
 
     summary: str
     sent_at: datetime
+    sent: bool = True
 
 
 Turn = Callable[[], None]

@@ -80,13 +80,14 @@ class Hl7Deliverer:
             the destination's set lacks.
         """
         if shipment.is_superseded:
-            return Receipt(summary="not sent: other results took its place", sent_at=self._clock())
+            told = "not sent: other results took its place"
+            return Receipt(summary=told, sent_at=self._clock(), sent=False)
         return self._send(shipment, shipment_message(shipment, self._options), turn)
 
     def deliver_failure(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
         """Send that a run brought no result, if the receiver wants to be told; raises as :meth:`deliver`."""
         if not self._failed_runs:
-            return Receipt(summary="failed runs are not told here", sent_at=self._clock())
+            return Receipt(summary="failed runs are not told here", sent_at=self._clock(), sent=False)
         message = failure_shipment_message(shipment, self._options, now=self._clock())
         return self._send(shipment, message, turn)
 
