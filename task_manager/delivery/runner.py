@@ -251,6 +251,8 @@ class Deliveries:
     ) -> bool:
         job, wanted = load.job, _references(load.shipment.instances)
         step = self._next_step(load, wanted)
+        if step.step is Step.ASK and _is_over(job, self.policy(load.destination), self._clock()):
+            raise FinalDeliveryError("given up: no report of storage commitment, however often it was asked")
         if step.step is Step.SEND:
             deliverer.deliver(_only(load.shipment, step.instances), turn)
         if step.step in (Step.SEND, Step.ASK):
@@ -377,7 +379,7 @@ class Deliveries:
         due = policy.retry.next_due(job.attempts + 1, now, key=job.key)
         if isinstance(error, RetryableDeliveryError) and error.retry_after is not None:
             due = max(due, now + error.retry_after)
-        over = policy.give_up is not None and due > job.created_at + policy.give_up
+        over = _is_over(job, policy, due)
         with self._database.write() as connection:
             if over:
                 if jobs.hold_job(connection, job, error=f"given up: {error}"):
@@ -408,6 +410,11 @@ class Deliveries:
         if after.openings > health.openings:
             facts = {"action": "delivery.breaker_opened", "destination": destination}
             _LOG.warning("destination is left alone for a while", extra=facts)
+
+
+def _is_over(job: Job, policy: DeliveryPolicy, at: datetime) -> bool:
+    """Whether the time that a job is tried for is over at `at`."""
+    return policy.give_up is not None and at > job.created_at + policy.give_up
 
 
 def _failed(shipment: Shipment) -> bool:

@@ -14,11 +14,19 @@ from task_manager.store import delivery_tables  # noqa: F401 - its tables join t
 from task_manager.store.tables import METADATA
 
 _COMMITMENT = METADATA.tables["commitment"]
-_JOB = METADATA.tables["job"]
+_MOST_UNANSWERED = 16
 
 
 def add_commitment(connection: Connection, job_key: str, ask: CommitmentAsk, now: datetime) -> None:
-    """Write down what is about to be asked."""
+    """Write down what is about to be asked.
+
+    Of earlier requests without an answer the latest few are kept: who never reports may be asked for ever.
+    """
+    unanswered = _COMMITMENT.c.job_key == job_key, _COMMITMENT.c.answered_at.is_(None)
+    latest = select(_COMMITMENT.c.transaction_uid).where(*unanswered).order_by(_COMMITMENT.c.asked_at.desc())
+    kept = list(connection.execute(latest.limit(_MOST_UNANSWERED - 1)).scalars())
+    if len(kept) == _MOST_UNANSWERED - 1:
+        connection.execute(delete(_COMMITMENT).where(*unanswered, _COMMITMENT.c.transaction_uid.not_in(kept)))
     connection.execute(
         insert(_COMMITMENT).values(
             transaction_uid=ask.transaction_uid,

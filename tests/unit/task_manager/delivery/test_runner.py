@@ -297,6 +297,30 @@ def test_what_never_was_answered_is_asked_again_and_not_sent_again(make: Make) -
     assert peer.asked[0].transaction_uid != peer.asked[1].transaction_uid
 
 
+def test_who_never_reports_is_given_up_in_the_end(make: Make) -> None:
+    bed = make(commitment=REQUIRED, give_up=timedelta(minutes=7))
+    peer = Committing(answers=[taken, taken])
+    for _ in range(3):
+        perform(bed, peer)
+        bed.clock.pass_(300)
+    assert (len(peer.asked), delivery(bed).state) == (2, JobState.HELD)
+    assert "given up: no report of storage commitment" in delivery(bed).last_error
+
+
+def test_of_requests_that_nobody_answers_only_the_latest_are_kept(make: Make) -> None:
+    bed = make(commitment=REQUIRED)
+    peer = Committing(answers=[taken] * 20)
+    for _ in range(20):
+        perform(bed, peer)
+        bed.clock.pass_(300)
+    kept = workitem(bed).fates[delivery(bed).key].commitments
+    assert [one.ask for one in kept] == peer.asked[-16:]
+    late = CommitmentReport(transaction_uid=peer.asked[10].transaction_uid, committed=ALL)
+    assert bed.service.deliveries.report_commitment(late)
+    perform(bed, peer)
+    assert delivery(bed).state is JobState.DONE
+
+
 def test_what_is_not_committed_is_sent_again_alone(make: Make) -> None:
     bed = make(commitment=REQUIRED)
     peer = Committing(answers=[committed(SEG), committed()])
