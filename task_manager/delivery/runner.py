@@ -235,14 +235,14 @@ class Deliveries:
                 self._finish(load, load.chosen.why, ())
             elif _failed(load.shipment) and isinstance(deliverer, FailureDeliverer):
                 receipt = deliverer.deliver_failure(load.shipment, turn)
-                self._finish(load, receipt.summary, (), reached=True)
+                self._finish(load, receipt.summary, (), reached=receipt.sent)
             else:
                 raise FinalDeliveryError("the objects of this result are no longer here")
             return True
         mode = self.policy(destination).commitment.mode
         if mode is Commitment.OFF or not isinstance(deliverer, CommitmentAsker):
             receipt = deliverer.deliver(load.shipment, turn)
-            self._finish(load, receipt.summary, load.shipment.instances)
+            self._finish(load, receipt.summary, load.shipment.instances if receipt.sent else ())
             return True
         return self._perform_committed(load, deliverer, deliverer, turn)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from task_manager.delivery.commitment import Answer, CommitmentAsk, CommitmentRe
 from task_manager.delivery.policy import Commitment, CommitmentPolicy, DeliveryPolicy, ResultFilter
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError, StoppedDeliveryError
 from task_manager.outbox import Job, JobKind, JobState, RetryPolicy
+from task_manager.ports import Receipt, Shipment, Turn, at_once
 from task_manager.store import jobs
 from tests.instances import STUDY
 from tests.service import TestBed, make_service
@@ -235,6 +237,22 @@ def test_what_a_filter_leaves_out_is_told(make: Make) -> None:
         JobState.DONE,
         "filter: app lung-ct is none of knee",
     )
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert EventType.EXPORTED not in [event.type for event in story.events]
+
+
+class Refusing(Destination):
+    """Wants nothing of any result."""
+
+    def deliver(self, shipment: Shipment, turn: Turn = at_once) -> Receipt:
+        return replace(super().deliver(shipment, turn), summary="not sent", sent=False)
+
+
+def test_what_was_not_sent_is_done_and_no_export(make: Make) -> None:
+    bed = make()
+    perform(bed, Refusing())
+    assert (delivery(bed).state, delivery(bed).summary) == (JobState.DONE, "not sent")
     story = bed.service.story(STUDY)
     assert story is not None
     assert EventType.EXPORTED not in [event.type for event in story.events]
