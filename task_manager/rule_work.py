@@ -135,12 +135,18 @@ class RuleWork:
                 },
             )
             return
-        for former, made_of in self._caused_by(work, study, rule):
-            if former.uid != uid and made_of.input_digest != digest:
+        self._supersede_others(work, study, rule, uid, digest)
+
+    def _supersede_others(
+        self, work: WorklistTransaction, study: Study, rule: Rule, uid: str, digest: str
+    ) -> None:
+        """Mark the results of what was made of other images than the workitem `uid` is."""
+        for other, origin in self._caused_by(work, study, rule):
+            if other.uid != uid and origin.input_digest != digest:
                 superseding.supersede(
                     work.connection,
                     study.study_instance_uid,
-                    former.uid,
+                    other.uid,
                     by=uid,
                     why="the selected images are others now",
                     now=work.now,
@@ -153,18 +159,21 @@ class RuleWork:
 
         The performer of work with older inputs is asked to stop: its results would be superseded.
         """
-        asked = False
+        asked, others = "", False
         for workitem, origin in self._caused_by(work, study, rule):
             waiting = workitem.state is ProcedureStepState.SCHEDULED
             older = origin.input_digest != digests[0]
+            others |= older
             if (waiting and (older or origin.order_digest != digests[1])) or (
                 older and not workitem.is_final
             ):
                 _ask_to_stop(work, workitem, "superseded by newer images or order")
             elif not older and (workitem.is_final or workitem.cancel_requested is None):
-                asked = True  # but not by work that was asked to stop: it may leave no result
+                asked = workitem.uid  # but not by work that was asked to stop: it may leave no result
                 superseding.reinstate(work.connection, workitem.uid)
-        return asked
+        if asked and others:  # the selection is again what it was once
+            self._supersede_others(work, study, rule, asked, digests[0])
+        return bool(asked)
 
     def take_back(self, work: WorklistTransaction, study: Study, rule: Rule, why: str) -> None:
         """Withdraw what a rule asked for that no longer matches, as late images may have it."""

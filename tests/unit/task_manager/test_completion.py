@@ -22,8 +22,8 @@ from task_manager.study.evidence import StudyEvidence
 from task_manager.study.model import Evidence, StudyState
 from task_manager.study.sources import Policies, SourcePolicy
 from tests.instances import SERIES, STUDY, ct, ct_data_set, part10
-from tests.service import QUIET, RULES, SCANNER, TestBed, make_service
-from tests.unit.task_manager.steps import ORDER, order, run_to_completed
+from tests.service import PERFORMER, QUIET, RULES, SCANNER, TestBed, make_service
+from tests.unit.task_manager.steps import LOCK, ORDER, order, run_to_completed
 
 POLICY = CompletenessPolicy(evidence=(Evidence.MPPS,), quiet=QUIET)
 TWO_RULES = """
@@ -268,6 +268,25 @@ def test_results_of_a_former_selection_are_superseded(bed: TestBed) -> None:
     assert second.state == "SCHEDULED"
     assert {uid: one.by for uid, one in story.completeness.superseded.items()} == {first: second.uid}
     assert f"superseded by {second.uid}" in story_text(story)
+
+
+def test_of_a_selection_that_is_again_what_it_was_the_first_results_count(tmp_path: Path) -> None:
+    two = "{Modality: [CT, OT]}, min_instances: 2, max_instances: 2"
+    chosen = f"{two}, prefer: [{{attribute: Modality, values: [OT, CT]}}]"
+    bed = make_service(tmp_path, rules=RULES.replace("{Modality: CT}, min_instances: 2", chosen))
+    first = run_to_completed(bed)
+    for number in (1, 2):
+        bed.receive(other_series(number))
+    other = next(one.uid for one in look(bed, 31).workitems if one.uid != first)
+    worklist = bed.service.worklist
+    taken = worklist.change_state(other, "IN PROGRESS", transaction_uid=LOCK, actor=PERFORMER)
+    assert isinstance(taken, Accepted)
+
+    bed.receive(other_series(3))
+
+    superseded = look(bed, 31).completeness.superseded
+    assert {uid: one.by for uid, one in superseded.items()} == {other: first}
+    bed.database.close()
 
 
 def test_results_of_a_rule_that_matches_no_longer_are_superseded_by_nothing(tmp_path: Path, url: str) -> None:
