@@ -103,8 +103,9 @@ class FileObjectStore:
         holds a lock on a file under ``owners/`` as long as it lives.
         """
         removed = 0
+        staged = list(self._incoming.iterdir())  # before the owners: what comes later is somebody's
         held = self._held_owners()
-        for path in self._incoming.iterdir():
+        for path in staged:
             if not path.is_file() or path.name.partition("-")[0] in held:
                 continue
             for target in self._committed_names(path):

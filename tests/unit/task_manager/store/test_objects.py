@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from conformance.peers.process import wait_until
 from task_manager.errors import StoreError
 from task_manager.ports import ObjectStore, StagedObject
 from task_manager.store.objects import FileObjectStore
@@ -119,6 +122,33 @@ def test_sweep_removes_what_was_never_committed(tmp_path: Path) -> None:
     assert FileObjectStore(tmp_path).sweep_incoming(lambda path: False) == 2
     assert list((tmp_path / "incoming").iterdir()) == []
     assert store.absolute(relative).exists()
+
+
+def test_sweep_leaves_alone_what_another_begins_to_stage_meanwhile(tmp_path: Path) -> None:
+    """Who begins once it was looked who lives is not known to; two pipes hold the sweep up at that point."""
+    store, other = FileObjectStore(tmp_path), FileObjectStore(tmp_path)
+    pipes = [tmp_path / "owners" / name for name in ("a", "b")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    opened: list[int] = []
+
+    def lets_one_pass() -> bool:
+        for pipe in list(pipes):
+            with suppress(OSError):  # nobody reads it yet
+                opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                pipes.remove(pipe)
+                return True
+        return False
+
+    with ThreadPoolExecutor(1) as pool:
+        swept = pool.submit(store.sweep_incoming, lambda path: False)
+        wait_until(lets_one_pass, "the sweep looks who lives")
+        staged = stage(other)
+        wait_until(lets_one_pass, "the sweep goes on")
+        assert swept.result(20) == 0
+    for descriptor in opened:
+        os.close(descriptor)
+    assert other.absolute(commit(other, staged)).exists()
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "without-record"])
