@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from profiles.sole.events import EventType, OperationalEvent
 from task_manager.disk import HeldObject, ObjectPolicy, StudyFacts, Wanted, first_due, removable
-from task_manager.errors import StoreError
+from task_manager.errors import StoreError, facts_of
 from task_manager.store import checksums, jobs, removals, wanted
 from task_manager.store.checksums import checksum_of
 from task_manager.store.database import Connection, Database
@@ -25,6 +25,8 @@ GRACE = timedelta(minutes=10)
 """How long a file stays after its record said that it is removed: who found it before may still read it."""
 _STUDIES_AT_ONCE = 200
 _OBJECTS_AT_ONCE = 200
+_FILES_AT_ONCE = 50
+_PLANS_HOLD = timedelta(seconds=30)
 _BETWEEN_ROUNDS = timedelta(hours=1)
 _BETWEEN_STEPS_S = 0.05
 
@@ -143,33 +145,37 @@ class ObjectRetention:
         StoreError
             If the database fails.
         """
-        now = self._clock()
-        before = first_due(self._policies, now)
+        before = first_due(self._policies, self._clock())
         position: tuple[datetime, str] | None = None
         while before is not None:
-            found: list[RemovalPlan] = []
+            now = self._clock()
+            found: list[tuple[tuple[datetime, str], RemovalPlan]] = []
             with self._database.read() as connection:
                 page = removals.old_studies(connection, before, after=position, limit=_STUDIES_AT_ONCE)
-                for _, uid in page:
-                    plan = self._plan(connection, uid, now)
+                for place in page:
+                    plan = self._plan(connection, place[1], now)
                     if plan is not None:
-                        found.append(plan)
+                        found.append((place, plan))
                 elsewhere = (
-                    wanted.needed_by_others(connection, [one.facts.study_instance_uid for one in found], now)
+                    wanted.needed_by_others(connection, [uid for (_, uid), _ in found], now)
                     if found
                     else set()
                 )
             committing = self._committing() if found else frozenset()
-            for plan in found:
+            for place, plan in found:
                 more = set(plan.wanted)
                 if plan.facts.study_instance_uid in elsewhere:
                     more.add(Wanted.INPUT)
                 if any(one.sop_instance_uid in committing for held in plan.objects.values() for one in held):
                     more.add(Wanted.COMMITMENT)
                 yield replace(plan, facts=replace(plan.facts, wanted=frozenset(more)))
-            if len(page) < _STUDIES_AT_ONCE:
-                return
-            position = page[-1]
+                if self._clock() - now > _PLANS_HOLD:  # others may need by now what they did not then
+                    position = place
+                    break
+            else:
+                if len(page) < _STUDIES_AT_ONCE:
+                    return
+                position = page[-1]
 
     def remove(self, plan: RemovalPlan) -> list[HeldObject]:
         """Remove what a plan is about, unless something keeps it by now; what was removed.
@@ -206,20 +212,31 @@ class ObjectRetention:
             If disk or database fail.
         """
         now = self._clock()
+        before = now - self._grace
         with self._database.read() as connection:
-            due = removals.removals_to_finish(connection, now - self._grace, limit=_OBJECTS_AT_ONCE)
-        if not due:
-            return 0
-        settled = [one for one in due if self._objects.is_settled(one.path)]
-        # asked after the look at the files: what came again under the same name has its record by now
-        with self._database.read() as connection:
-            recorded = {one.path for one in due if removals.stands_for(connection, one)}
-        for one in settled:
-            if one.path not in recorded:
-                self._objects.remove(one.path)
+            if not removals.removals_to_finish(connection, before, limit=1):
+                return 0
+        # nobody else at the same time: a name that is free again may stand for what came since
         with self._database.write() as connection:
-            removals.finish_removals(connection, due, now)
-        return len(due)
+            due = removals.removals_to_finish(connection, before, limit=_FILES_AT_ONCE, lock=True)
+            done = [one for one in due if self._is_gone(connection, one)]
+            removals.finish_removals(connection, done, now)
+        return len(done)
+
+    def _is_gone(self, connection: Connection, removal: removals.Removal) -> bool:
+        """Unlink the file of a removal; whether nothing is left to do for it."""
+        try:
+            settled = self._objects.is_settled(removal.path)
+            # asked after the look at the file: what came again under the same name has its record by now
+            if settled and not removals.stands_for(connection, removal):
+                self._objects.remove(removal.path)
+        except StoreError as error:  # the others go, and this one is tried again
+            _LOG.error(
+                "a removed object cannot be unlinked",
+                extra={"action": "retention.unlink_failed", "path": removal.path, **facts_of(error)},
+            )
+            return False
+        return True
 
     def _plan(self, connection: Connection, study_instance_uid: str, now: datetime) -> RemovalPlan | None:
         held = removals.held_objects(connection, study_instance_uid)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from task_manager.store import checksums
+from task_manager.store import checksums, removals
 from task_manager.store.checksums import Damage, Damaged
 from task_manager.store.database import Database
 from task_manager.store.held import REMOVED
@@ -40,7 +40,7 @@ class Orphan:
 
 
 def find_orphans(database: Database, objects: FileObjectStore, study: Path, now: datetime) -> list[Orphan]:
-    """The orphans in the folder of one study, looked for twice: before and after the records were asked.
+    """The orphans in the folder of one study; the records are asked after the files were looked at.
 
     Raises
     ------
@@ -52,6 +52,7 @@ def find_orphans(database: Database, objects: FileObjectStore, study: Path, now:
         return []
     with database.read() as connection:
         recorded = checksums.recorded_paths(connection, study.name)
+        recorded |= removals.unfinished_paths(connection, study.name)
     found = []
     for path, size in old:
         relative = path.relative_to(objects.root).as_posix()

@@ -127,15 +127,29 @@ def remove_instances(
     connection.execute(delete(_CHECKSUM).where(_CHECKSUM.c.path.in_([one.path for one, _ in objects])))
 
 
-def removals_to_finish(connection: Connection, before: datetime, *, limit: int) -> list[Removal]:
-    """Removals of before `before` whose file is still there, oldest first."""
+def removals_to_finish(
+    connection: Connection, before: datetime, *, limit: int, lock: bool = False
+) -> list[Removal]:
+    """Removals of before `before` whose file is still there, oldest first.
+
+    With `lock`, none that another transaction has locked.
+    """
     wanted = (
         select(_REMOVAL)
         .where(_REMOVAL.c.unlinked_at.is_(None), _REMOVAL.c.removed_at < before)
         .order_by(_REMOVAL.c.removed_at)
         .limit(limit)
     )
+    wanted = wanted.with_for_update(skip_locked=True) if lock else wanted
     return [_removal(row) for row in connection.execute(wanted)]
+
+
+def unfinished_paths(connection: Connection, study_instance_uid: str) -> frozenset[str]:
+    """Where files of a study are that were removed and not unlinked yet, also if the instances came again."""
+    wanted = select(_REMOVAL.c.path).where(
+        _REMOVAL.c.study_instance_uid == study_instance_uid, _REMOVAL.c.unlinked_at.is_(None)
+    )
+    return frozenset(connection.execute(wanted).scalars())
 
 
 def finish_removals(connection: Connection, done: Sequence[Removal], now: datetime) -> None:

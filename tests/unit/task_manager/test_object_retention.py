@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -18,6 +18,7 @@ from task_manager.outbox import delivery_lane, event_lane
 from task_manager.outcome import Accepted, WarningCode
 from task_manager.store import jobs, removals, wanted
 from task_manager.store.held import REMOVED
+from task_manager.store.orphans import find_orphans
 from task_manager.store.subscriptions import put_state
 from task_manager.study.model import StudyState
 from task_manager.study.query import HoldingsQuery, Level
@@ -298,6 +299,26 @@ def test_what_becomes_wanted_after_the_plan_stays(bed: TestBed) -> None:
     assert len(own.remove(plan)) == 2
 
 
+def test_what_another_study_needs_while_others_are_removed_stays(bed: TestBed) -> None:
+    """Removing what came first took a minute; by then a commitment was asked for of what comes next."""
+    for study in ("1.2.3.1", "1.2.3.2"):
+        bed.receive(ct(1, study=study))
+        bed.clock.pass_(1)
+    with bed.database.write() as connection:
+        connection.execute(text("UPDATE study SET state = 'COMPLETE'"))
+    pass_days(bed, 40)
+    owed: set[str] = set()
+    policy = ObjectPolicy(name="old", objects=ObjectKind.ALL, after=MONTH, delivered=False)
+    plans = ObjectRetention(
+        bed.database, bed.objects, (policy,), committing=lambda: frozenset(owed), clock=bed.clock
+    ).plans()
+    assert next(plans).wanted == frozenset()
+    owed.add("1.2.3.2.1.1")
+    bed.clock.pass_(60)
+    (second,) = plans
+    assert (second.facts.study_instance_uid, second.wanted) == ("1.2.3.2", {Wanted.COMMITMENT})
+
+
 def test_a_keep_ends_with_its_time(bed: TestBed) -> None:
     delivered(bed)
     with bed.database.write() as connection:
@@ -373,6 +394,34 @@ def test_a_crash_between_record_and_file_is_finished_later(bed: TestBed) -> None
     assert files(bed) == [f"{STUDY}.8.1.dcm", f"{STUDY}.9.1.dcm"]
     with bed.database.read() as connection:
         assert removals.removals_to_finish(connection, bed.clock.now, limit=10) == []
+
+
+def test_a_file_that_may_not_be_unlinked_holds_up_no_other(bed: TestBed) -> None:
+    delivered(bed)
+    pass_days(bed, 30)
+    own = retention(bed)
+    own.run_once()
+    path = next((bed.folder / "store" / "objects").rglob(f"{STUDY}.1.1.dcm"))
+    aside = path.rename(bed.folder / "aside.dcm")
+    path.symlink_to(aside)  # by a person who needed room; nothing outside the store is ever touched
+    bed.clock.pass_(GRACE.total_seconds() + 1)
+    assert own.run_once() == (0, 0)
+    assert f"{STUDY}.1.2.dcm" not in files(bed)
+    assert aside.exists()
+    path.unlink()
+    assert own.run_once() == (0, 0)
+    with bed.database.read() as connection:
+        assert removals.removals_to_finish(connection, bed.clock.now, limit=10) == []
+
+
+def test_what_came_again_leaves_no_orphan_while_its_former_file_waits(bed: TestBed) -> None:
+    delivered(bed)
+    pass_days(bed, 30)
+    retention(bed).run_once()
+    assert bed.receive(ct(1)) == Accepted(uid=f"{STUDY}.1.1", warnings=(WarningCode.RESTORED,))
+    folder = next((bed.folder / "store" / "objects").rglob(f"{STUDY}.1.1.dcm")).parent
+    later = datetime.now(UTC) + timedelta(hours=2)
+    assert find_orphans(bed.database, bed.objects, folder, later) == []
 
 
 def test_what_cannot_be_read_stays(bed: TestBed) -> None:
