@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from profiles.dicom_json import DicomJson
@@ -181,7 +182,9 @@ def _elements(data: bytes, start: int, attributes: DicomJson, marks: Sequence[Ma
 
 
 def _steps(elements: Sequence[_Element], explicit: bool) -> list[_Same | _Other]:
-    """What to compare, in order; nothing where an element differs that cannot be read alone."""
+    """What to compare, in order; nothing where that does not tell what each element says."""
+    if any(one.tag >= other.tag for one, other in pairwise(elements)):
+        return []  # what is there twice has no value of its own
     steps: list[_Same | _Other] = []
     encoded: list[bytes] = []
     kept: DicomJson = {}

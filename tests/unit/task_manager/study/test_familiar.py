@@ -133,3 +133,17 @@ def test_other_bytes_anywhere_are_read_as_they_are_alone() -> None:
                 familiar.read(changed, 0, len(changed), explicit=True)
         else:
             assert familiar.read(changed, 0, len(changed), explicit=True) == expected
+
+
+def test_what_is_there_twice_is_read_as_it_is_alone() -> None:
+    """The second is too long to be kept in the last image: then the first counts."""
+
+    def image(second: bytes) -> bytes:
+        series = ((0x000E, b"UI", b"1.2.3.44"), (0x1002, b"LO", b"the same in all images of a series " * 2))
+        elements = (*series, (0x4000, b"LT", b"first "), (0x4000, b"LT", second))
+        return b"".join(
+            struct.pack("<HH2sH", 0x0020, number, vr, len(value)) + value for number, vr, value in elements
+        )
+
+    files = [image(second) for second in (b"aa", b"bbbb", b"c" * 1200)]
+    assert readings(files, explicit=True) == [alone(data, explicit=True) for data in files]
