@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -199,14 +199,15 @@ class Database:
     def _turn(self) -> Iterator[None]:
         """Queue with other processes that write: SQLite would look again and again, and sleep between."""
         turn = self._turn_file
-        if turn < 0:
-            yield
-            return
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        if turn >= 0:
+            with suppress(OSError):  # a file system without such locks: SQLite's own are enough
+                fcntl.flock(turn, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(turn, fcntl.LOCK_UN)
+            if turn >= 0:
+                with suppress(OSError):
+                    fcntl.flock(turn, fcntl.LOCK_UN)
 
     @contextmanager
     def _plain_transaction(self) -> Iterator[PlainCursor]:
