@@ -72,7 +72,7 @@ class Gateway:
     def has_all(self) -> None:
         wait_until(lambda: len(self.receivers.pids) == 2, "both processes receive", timeout_s=90)
 
-    def numbers(self) -> list[int | None]:
+    def numbers(self) -> list[int]:
         with self.database.read() as connection:
             return sorted(one.instance_number or 0 for one in find_instances(connection))
 
