@@ -171,6 +171,7 @@ class RequestIntake:
 
     def ask_with(self, work: WorklistTransaction, request: Request, actor: Actor) -> Recorded | Refused:
         """Write a request, new or newer, in a transaction over workitems."""
+        identities.lock_identities(work.connection, change=False)
         before = requests.request_by_key(work.connection, request.key)
         return self.record_with(work, request, before, actor=actor)
 

@@ -14,10 +14,13 @@ from sqlalchemy import text
 from conformance.peers.process import wait_until
 from profiles import dicom_json
 from profiles.patient import IdentityChange, IdentityKind, PatientIdentity
+from profiles.request import RequestKind
 from task_manager.outcome import Accepted, Refused
+from task_manager.requesting import RequestingKind
 from task_manager.store import orders
+from tests.contract.workitems import code, instances, minimal
 from tests.instances import ct
-from tests.service import TestBed, make_service
+from tests.service import PERFORMER, TestBed, make_service
 from tests.unit.task_manager.steps import KEY, ORDER, RIS, complete, order, workitem
 
 pytestmark = pytest.mark.peers
@@ -45,6 +48,24 @@ def test_a_merge_reaches_work_that_is_just_being_made(bed: TestBed) -> None:
     found = bed.service.worklist.retrieve_workitem(workitem(bed).uid)
     assert not isinstance(found, Refused)
     assert dicom_json.text(found, "PatientID") == "P9"
+
+
+def test_a_merge_waits_for_a_workitem_that_asks(tmp_path: Path, postgresql_dsn: str) -> None:
+    bed = make_service(tmp_path, postgresql_dsn, requesting=[RequestingKind(code="AW1001")])
+    asking = minimal(
+        PatientID="P1", ScheduledWorkitemCodeSequence=code(), InputInformationSequence=instances()
+    )
+    worklist = bed.service.worklist
+    one_after_the_other(
+        bed,
+        "request",
+        lambda: worklist.create_workitem("1.2.9", asking, actor=PERFORMER),
+        lambda: merge(bed),
+    )
+    asked = bed.service.requests.order_of(RequestKind.WORKITEM, "1.2.9")
+    assert asked is not None
+    assert asked.patient_id == "P9"
+    bed.database.close()
 
 
 def test_two_new_orders_of_one_number_are_both_kept(bed: TestBed) -> None:
