@@ -18,7 +18,7 @@ import httpx
 import orjson
 
 from informatics_gateway.dicomweb.media import DICOM, DICOM_JSON, MULTIPART
-from informatics_gateway.dicomweb.outbound import DicomWebService, later
+from informatics_gateway.dicomweb.outbound import Answer, DicomWebService, later
 from profiles.dicom_json import first, items
 from profiles.multipart import PART_END, closing, part_head
 from task_manager.delivery.answers import Meaning, of_http_status, of_store_status
@@ -101,7 +101,8 @@ class DicomWebDeliverer:
         tail = PART_END + closing(boundary)
         try:
             size = path.stat().st_size
-            answer = self._service.client.post(
+            request = self._service.client.stream(
+                "POST",
                 self._studies_url,
                 content=_body(head, path, tail),
                 headers={
@@ -111,18 +112,21 @@ class DicomWebDeliverer:
                     **credentials,
                 },
             )
+            with request as response:
+                answer = self._service.whole(response)
         except httpx.TransportError as error:
             raise RetryableDeliveryError(
                 f"{progress}; no answer ({type(error).__name__})", unreachable=True
             ) from error
-        except (httpx.InvalidURL, OSError) as error:
-            raise FinalDeliveryError(f"{progress}; the request cannot be made") from error
+        except (httpx.InvalidURL, httpx.DecodingError, OSError) as error:
+            told = "the request cannot be made, or its answer not be read"
+            raise FinalDeliveryError(f"{progress}; {told}") from error
         _judge(answer, instance.sop_instance_uid, progress)
 
 
-def _judge(answer: httpx.Response, sop_instance_uid: str, progress: str) -> None:
+def _judge(answer: Answer, sop_instance_uid: str, progress: str) -> None:
     """Return if the archive says that it has the instance (PS3.18 10.5.3)."""
-    status = answer.status_code
+    status = answer.status
     if of_http_status(status) is Meaning.LATER:
         raise later(f"{progress}; the archive answered HTTP {status}", status, answer.headers)
     if status not in (200, 202, 409):

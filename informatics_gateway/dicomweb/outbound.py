@@ -123,6 +123,17 @@ class DicomWebService:
             raise FinalDeliveryError("the token file holds no bearer token")
         return {"Authorization": f"Bearer {token}"}
 
+    def whole(self, response: httpx.Response) -> Answer:
+        """The answer of a response that is still coming, within bounds.
+
+        Raises
+        ------
+        RetryableDeliveryError
+            If it is larger than any answer, or does not end.
+        """
+        content = _bounded(response, self._longest_s)
+        return Answer(status=response.status_code, headers=response.headers, content=content)
+
     def ask(
         self,
         method: str,
@@ -155,11 +166,7 @@ class DicomWebService:
             body = orjson.dumps([data_set])
         try:
             with self.client.stream(method, url, content=body, headers=headers) as response:
-                answer = Answer(
-                    status=response.status_code,
-                    headers=response.headers,
-                    content=_bounded(response, self._longest_s),
-                )
+                answer = self.whole(response)
         except httpx.TransportError as error:
             raise RetryableDeliveryError(f"no answer ({type(error).__name__})", unreachable=True) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:

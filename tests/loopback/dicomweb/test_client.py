@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,22 @@ def test_not_taken(tmp_path: Path, answer: tuple[int, Any], error: type[Delivery
     with answering((200, STORED), answer) as (url, _):
         with pytest.raises(error, match=f"1 of 3 stored.*{message}"):
             deliver(url, shipment(tmp_path, ct(1), ct(2), ct(3)))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (gzip.compress(b" " * 65 * 1024**2, 1), RetryableDeliveryError, "beyond all bounds"),
+        (b"no gzip", FinalDeliveryError, "its answer not be read"),
+    ],
+    ids=["a bomb", "garbage"],
+)
+def test_answers_that_cannot_be_unpacked(
+    tmp_path: Path, content: bytes, error: type[DeliveryError], message: str
+) -> None:
+    packed = Response(content, headers={"content-encoding": "gzip"})
+    with answering((200, packed)) as (url, _), pytest.raises(error, match=message):
+        deliver(url, shipment(tmp_path, ct(1)))
 
 
 def test_a_lost_file_is_final(tmp_path: Path) -> None:
