@@ -42,15 +42,15 @@ def answered_requests(workitem: DicomJson, accession_number: str) -> tuple[Reque
     """The orders of the workitem that agree with the SR's accession number, each once.
 
     An item with another accession number is left out: the SR is what was stored. One without any number
-    cannot be found again by a receiver.
+    cannot be found again by a receiver. Several orders may share an accession number.
     """
-    found: dict[OrderNumber, Request] = {}
+    found: dict[tuple[OrderNumber, ...], Request] = {}
     for item in items(workitem, "ReferencedRequestSequence"):
         request = _request(item)
         if request.accession.value and accession_number not in ("", request.accession.value):
             continue
         if request.numbers:
-            found.setdefault(request.numbers[0], request)
+            found.setdefault(request.numbers, request)
     return tuple(found.values())
 
 

@@ -18,6 +18,12 @@ from tests.reported import request_item, workitem
         pytest.param([request_item(AccessionNumber="")], "ACC-77", ["FIL-1"], id="an order without one"),
         pytest.param([request_item()], "OTHER", [], id="of another one"),
         pytest.param([request_item(), request_item()], "ACC-77", ["FIL-1"], id="twice"),
+        pytest.param(
+            [request_item(), request_item(FillerOrderNumberImagingServiceRequest="FIL-2")],
+            "ACC-77",
+            ["FIL-1", "FIL-2"],
+            id="two under one accession number",
+        ),
         pytest.param([merged([element("RequestedProcedureID", "RP")])], "", [], id="without a number"),
         pytest.param([], "ACC-77", [], id="none"),
     ],
