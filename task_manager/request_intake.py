@@ -198,6 +198,16 @@ class RequestIntake:
             kept = requests.request_by_key(connection, f"{kind.value}:{name}")
             return orders.order_by_key(connection, kept.order_key) if kept else None
 
+    def is_of_same_patient(self, asked: Order, ordered: Order) -> bool:
+        """Whether what is asked may be about the patient of an order: it names that one, or nobody."""
+        if not asked.patient_id:
+            return True
+        with self._database.read() as connection:
+            now = identities.with_current_patient(connection, asked)
+        return now.patient_id == ordered.patient_id and identities.same_issuer(
+            now.issuer_of_patient_id, ordered.issuer_of_patient_id
+        )
+
     def _receive(self, request: Request, actor: Actor, terms: Terms) -> Accepted | Refused:
         now = self._clock()
         with self._database.write() as connection:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from informatics_gateway.fhir.outcome import (
     MEDIA_TYPE,
@@ -167,11 +168,14 @@ async def _body(request: Request) -> Any:
     if kind not in (MEDIA_TYPE, "application/json"):
         raise _RefusedError(error_response(415, "not-supported", f"requests are {MEDIA_TYPE}"))
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            text = f"a resource has {MAX_BODY_BYTES} bytes at most"
-            raise _RefusedError(error_response(413, "too-long", text))
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                text = f"a resource has {MAX_BODY_BYTES} bytes at most"
+                raise _RefusedError(error_response(413, "too-long", text))
+    except ClientDisconnect:
+        raise _RefusedError(error_response(400, "incomplete", "the body broke off")) from None
     try:
         return orjson.loads(bytes(body))
     except orjson.JSONDecodeError as error:
@@ -263,6 +267,11 @@ def _read_resource(
         issue = Issue(code="not-found", expression="Task.focus", text="names no ServiceRequest that is here")
         raise _RefusedError(issues_response([issue], 422))
     asked = task.request.asked
+    if not door.requests.is_of_same_patient(asked, ordered):
+        issue = Issue(
+            code="business-rule", expression="Task.for", text="is not who the ServiceRequest is for"
+        )
+        raise _RefusedError(issues_response([issue], 422))
     return replace(
         task.request,
         asked=replace(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,15 @@ def test_a_task_that_fulfils_an_order_that_is_here(bed: TestBed, client: AsgiCli
     assert (asked.accession_number, asked.patient_id, asked.placer_order_number) == ("A1", "P1", "")
 
 
+@pytest.mark.parametrize(("patient", "status"), [("P1", 201), ("P2", 422)], ids=["the same", "another"])
+def test_a_task_is_for_the_patient_of_its_order(client: AsgiClient, patient: str, status: int) -> None:
+    name = post(client, service_request()).json()["id"]
+    focus = {"reference": f"ServiceRequest/{name}"}
+    answer = post(client, task(focus=focus, input=None, **{"for": {"identifier": {"value": patient}}}))
+    assert answer.status_code == status
+    assert status == 201 or issues(answer) == [("business-rule", "Task.for")]
+
+
 def test_a_canceled_task_stops_its_work(bed: TestBed, client: AsgiClient) -> None:
     name = post(client, task()).json()["id"]
     two_images(bed)
@@ -238,6 +248,30 @@ def test_requests_that_cannot_be_answered(
     answer = client.request(method, path, **options)
     assert answer.status_code == status
     assert issues(answer)
+
+
+def test_a_client_that_goes_away_within_the_body(bed: TestBed) -> None:
+    app = FastAPI()
+    for routes in request_routers(bed.service, FhirDoorSettings(), public_url="", clock=bed.clock):
+        app.include_router(routes)
+    told = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return told.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/fhir/Task",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/fhir+json")],
+    }
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_if_match(client: AsgiClient) -> None:
