@@ -179,7 +179,7 @@ class RetentionSettings(_Part):
     messages_d: Annotated[float, Field(ge=1, le=36_500)] = 90.0
     """HL7 messages as they came, days; a repeated one is recognised as long."""
     histories_d: Annotated[float, Field(ge=1, le=36_500)] = 1095.0
-    """What messages changed about orders and identities of patients, and performed procedure steps, days."""
+    """What messages changed about orders and patients, performed procedure steps, and evidence, days."""
     prior_reports_d: Annotated[float, Field(ge=1, le=36_500)] = 1095.0
     """Reports of earlier examinations that a RIS sent, days."""
     explanations_d: Annotated[float, Field(ge=1, le=36_500)] = 1825.0

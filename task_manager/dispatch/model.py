@@ -93,8 +93,8 @@ class Verification:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionLimits:
     """How long final workitems, event reports and finished jobs are kept (workitems: TF-2:4.85.4.1.3), HL7
-    messages, what they changed (and performed procedure steps), reports of earlier examinations, explanations
-    and operational events.
+    messages, what they changed (and performed procedure steps, evidence), reports of earlier examinations,
+    explanations and operational events.
     """
 
     workitems: timedelta = timedelta(days=30)

@@ -98,6 +98,7 @@ class Retention:
             (history_retention.purge_order_changes, limits.histories),
             (history_retention.purge_identity_changes, limits.histories),
             (history_retention.purge_performed_steps, limits.histories),
+            (history_retention.purge_evidence, limits.histories),
             (history_retention.purge_prior_reports, limits.prior_reports),
             (history_retention.purge_explanations, limits.explanations),
             (history_retention.purge_events, limits.events),

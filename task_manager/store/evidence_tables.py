@@ -20,6 +20,7 @@ class StudyEvidenceRow(Table, table=True):
     """What one source says of one study; `series` is JSON of series to instances."""
 
     __tablename__ = "study_evidence"
+    __table_args__ = (Index("study_evidence_told", "told_at"),)
 
     study_instance_uid: str = Field(primary_key=True, max_length=64)
     kind: str = Field(primary_key=True)

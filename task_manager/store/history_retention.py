@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, func, select, tuple_
 
 from task_manager.outbox import FINISHED, JobState
 from task_manager.store.disk_tables import KeepRow
+from task_manager.store.evidence_tables import StudyEvidenceRow
 from task_manager.store.patient_tables import IdentityChangeRow, OrderChangeRow, PriorReportRow
 from task_manager.store.request_tables import PerformedStepRow
 from task_manager.store.tables import METADATA
@@ -26,6 +27,7 @@ _ORDER_CHANGE = METADATA.tables[OrderChangeRow.__tablename__]
 _IDENTITY_CHANGE = METADATA.tables[IdentityChangeRow.__tablename__]
 _PRIOR = METADATA.tables[PriorReportRow.__tablename__]
 _STEP = METADATA.tables[PerformedStepRow.__tablename__]
+_EVIDENCE = METADATA.tables[StudyEvidenceRow.__tablename__]
 _KEEP = METADATA.tables[KeepRow.__tablename__]
 _UNFINISHED = tuple(state.value for state in JobState if state not in FINISHED)
 
@@ -43,6 +45,11 @@ def purge_prior_reports(connection: Connection, before: datetime, *, limit: int)
 def purge_performed_steps(connection: Connection, before: datetime, *, limit: int) -> int:
     """Delete the oldest performed procedure steps told last before `before`; how many there were."""
     return _purge_oldest(connection, _STEP, _STEP.c.changed_at, before, limit)
+
+
+def purge_evidence(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Delete the oldest of what others said of studies last before `before`; how much there was."""
+    return _purge_oldest(connection, _EVIDENCE, _EVIDENCE.c.told_at, before, limit)
 
 
 def purge_explanations(connection: Connection, before: datetime, *, limit: int) -> int:

@@ -43,6 +43,7 @@ def upgrade() -> None:
         _time("first_told_at"),
         _time("told_at"),
     )
+    op.create_index("study_evidence_told", "study_evidence", ["told_at"], unique=False)
     op.create_table(
         "study_look",
         _uid("study_instance_uid"),

@@ -30,6 +30,10 @@ ROWS = {
         "changed_at) VALUES (:key, 'NW', '', '', '', '', '', :at)"
     ),
     "performed_step": "INSERT INTO performed_step VALUES (:key, '1.2', 'COMPLETED', 'CT1', '{}', :at, :at)",
+    "study_evidence": (
+        "INSERT INTO study_evidence (study_instance_uid, kind, source, series, ended, first_told_at, "
+        "told_at) VALUES (:key, 'mpps', '1.2', '{}', true, :at, :at)"
+    ),
     "identity_change": (
         "INSERT INTO identity_change (kind, patient_id, issuer, former_id, former_issuer, fields, sender, "
         "control_id, changed_at) VALUES ('merge', :key, '', '', '', '', '', '', :at)"
@@ -63,8 +67,12 @@ def count(connection: Connection, table: str) -> int:
         ("order_change", history.purge_order_changes),
         ("identity_change", history.purge_identity_changes),
         ("performed_step", history.purge_performed_steps),
+        ("study_evidence", history.purge_evidence),
     ],
-    ids=["message", "explanation", "prior_report", "order_change", "identity_change", "performed_step"],
+    ids=[
+        *("message", "explanation", "prior_report", "order_change", "identity_change", "performed_step"),
+        "study_evidence",
+    ],
 )
 def test_the_oldest_go_in_parts_and_the_young_stay(database: Database, table: str, purge: Purge) -> None:
     with database.write() as connection:
@@ -114,12 +122,14 @@ def test_keeps_that_ended_are_forgotten(database: Database) -> None:
         ("explanation", "explanation_evaluated"),
         ("prior_report", "prior_received"),
         ("performed_step", "performed_step_changed"),
+        ("study_evidence", "study_evidence_told"),
     ],
 )
 def test_the_oldest_are_found_by_an_index(tmp_path: Path, table: str, index: str) -> None:
     database = Database(f"sqlite:///{tmp_path / 'airway.db'}")
     database.migrate()
-    column = {"explanation": "evaluated_at", "performed_step": "changed_at"}.get(table, "received_at")
+    columns = {"explanation": "evaluated_at", "performed_step": "changed_at", "study_evidence": "told_at"}
+    column = columns.get(table, "received_at")
     with database.read() as connection:
         plan = connection.execute(
             text(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {column} < 'x' ORDER BY {column} LIMIT 5")
