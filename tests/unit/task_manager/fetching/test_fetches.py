@@ -3,73 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from task_manager.actor import Actor
-from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
-from task_manager.fetching.model import FetchPurpose, FetchState, FetchStatus
-from task_manager.fetching.performing import FetchLimits
+from task_manager.errors import FinalDeliveryError
+from task_manager.fetching.model import FetchPurpose, FetchState
 from task_manager.outbox import JobState, fetch_lane
 from task_manager.outcome import Accepted, Refused, WarningCode
-from task_manager.store import studies
-from task_manager.study.model import Study, StudyState
+from task_manager.study.model import StudyState
 from tests.instances import STUDY, ct, data_set_bytes
 from tests.service import Clock, TestBed, make_service
+from tests.unit.task_manager.fetching.asking import ANOTHER, DOWN, FILES, ask, status, study
 from tests.unit.task_manager.fetching.memory_archive import MemoryArchive, next_job, work
-
-FILES = [ct(number) for number in range(1, 5)]
-ANOTHER = "1.2.826.0.1.3680043.8.498.8"
-LIMITS = FetchLimits(most_tries=2, give_up=timedelta(hours=1), most_studies=3, most_instances=50)
-DOWN = RetryableDeliveryError("no answer")
 
 
 class KilledError(BaseException):
     """The process ends here."""
-
-
-@pytest.fixture
-def pacs() -> MemoryArchive:
-    return MemoryArchive(files=list(FILES))
-
-
-@pytest.fixture
-def vna() -> MemoryArchive:
-    return MemoryArchive(name="vna")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def bed(
-    request: pytest.FixtureRequest, tmp_path: Path, pacs: MemoryArchive, vna: MemoryArchive
-) -> Iterator[TestBed]:
-    url = request.getfixturevalue("postgresql_dsn") if request.param == "postgresql" else ""
-    made = make_service(tmp_path, url, study_archives=[pacs, vna], fetching=LIMITS)
-    yield made
-    made.database.close()
-
-
-def ask(bed: TestBed, **target: str) -> str:
-    asked = bed.service.fetches.request(**target)  # type: ignore[arg-type]
-    assert isinstance(asked, Accepted)
-    return asked.uid
-
-
-def status(bed: TestBed, key: str) -> FetchStatus:
-    found = bed.service.fetches.status(key)
-    assert found is not None
-    return found
-
-
-def study(bed: TestBed, uid: str = STUDY) -> Study | None:
-    with bed.database.read() as connection:
-        return studies.whole_study(connection, uid)
-
-
-def several_series(number: int) -> bytes:
-    return ct(number, SeriesInstanceUID=f"{STUDY}.{number}")
 
 
 def kept(bed: TestBed, uid: str = STUDY) -> list[bytes]:
@@ -289,9 +240,9 @@ def test_an_accession_number_of_two_patients_waits_for_a_person(bed: TestBed, pa
         "no such archive",
     ],
 )
-def test_what_cannot_be_asked_for(bed: TestBed, target: dict[str, str]) -> None:
-    assert isinstance(bed.service.fetches.request(**target), Refused)  # type: ignore[arg-type]
-    assert bed.service.fetches.newest() == ()
+def test_what_cannot_be_asked_for(plain: TestBed, target: dict[str, str]) -> None:
+    assert isinstance(plain.service.fetches.request(**target), Refused)  # type: ignore[arg-type]
+    assert plain.service.fetches.newest() == ()
 
 
 def test_without_archives_nothing_can_be_asked_for(tmp_path: Path) -> None:
@@ -343,223 +294,6 @@ def test_images_of_a_kept_study_that_come_by_themselves_begin_it(bed: TestBed) -
     found = study(bed)
     assert found is not None
     assert (found.state, found.revision) == (StudyState.COMPLETE, 1)
-
-
-def test_images_that_come_while_no_archive_answers_are_looked_at(bed: TestBed, pacs: MemoryArchive) -> None:
-    pacs.down = DOWN
-    ask(bed, study_instance_uid=STUDY)
-    work(bed)
-    assert isinstance(bed.receive(ct(1), Actor(door="dicom", name="CT1")), Accepted)
-    bed.clock.pass_(60)
-    work(bed)
-    found = study(bed)
-    assert found is not None
-    assert (found.state, found.revision) == (StudyState.COMPLETE, 1)
-
-
-@pytest.mark.parametrize("sender", ["CT1", "PACS"])
-def test_what_others_sent_during_a_fetch_that_is_held_is_looked_at(
-    bed: TestBed, pacs: MemoryArchive, sender: str
-) -> None:
-    pacs.hidden = frozenset(f"{STUDY}.1.{number}" for number in (1, 2, 3, 4))
-    key = ask(bed, study_instance_uid=STUDY, archive="pacs")
-    work(bed)
-    assert isinstance(bed.receive(ct(9), Actor(door="dicom", name=sender, called="AIRWAY")), Accepted)
-    found = study(bed)
-    assert found is not None
-    assert found.state is StudyState.KEPT
-    for _ in range(3):
-        bed.clock.pass_(120)
-        work(bed)
-    assert status(bed, key).fetch.state is FetchState.HELD
-    found = study(bed)
-    assert found is not None
-    assert found.state is (StudyState.COMPLETE if sender == "CT1" else StudyState.KEPT)
-
-
-def test_what_is_only_kept_is_looked_at_when_a_person_asks_and_no_archive_has_it(
-    bed: TestBed, pacs: MemoryArchive
-) -> None:
-    asked = bed.service.fetches.request(study_instance_uid=STUDY, purpose=FetchPurpose.PRIOR)
-    assert isinstance(asked, Accepted)
-    work(bed)
-    pacs.files.clear()
-    key = ask(bed, study_instance_uid=STUDY)
-    work(bed)
-    assert status(bed, key).fetch.state is FetchState.NOT_FOUND
-    found = study(bed)
-    assert found is not None
-    assert found.state is StudyState.COMPLETE
-
-
-def test_images_that_come_by_themselves_soon_after_a_fetch_begin_their_study(bed: TestBed) -> None:
-    asked = bed.service.fetches.request(study_instance_uid=STUDY, purpose=FetchPurpose.PRIOR)
-    assert isinstance(asked, Accepted)
-    work(bed)
-    assert isinstance(bed.receive(ct(9), Actor(door="dicom", name="CT1")), Accepted)
-    bed.clock.pass_(60)
-    work(bed)
-    found = study(bed)
-    assert found is not None
-    assert found.state is StudyState.COMPLETE
-
-
-def test_a_fetch_that_every_archive_failed_waits_for_a_person(
-    bed: TestBed, pacs: MemoryArchive, vna: MemoryArchive
-) -> None:
-    pacs.down = FinalDeliveryError("no entry")
-    vna.down = FinalDeliveryError("no entry here either")
-    key = ask(bed, study_instance_uid=STUDY)
-    work(bed)
-    assert (status(bed, key).fetch.state, status(bed, key).fetch.error) == (
-        FetchState.HELD,
-        "no entry here either",
-    )
-    vna.down = None
-    vna.files = list(FILES)
-    assert isinstance(bed.service.fetches.retry(key), Accepted)
-    work(bed)
-    assert status(bed, key).fetch.state is FetchState.DONE
-
-
-def test_a_first_archive_that_has_not_got_it_after_the_second_refused_ends_a_fetch(
-    bed: TestBed, pacs: MemoryArchive, vna: MemoryArchive
-) -> None:
-    pacs.down = DOWN
-    vna.down = FinalDeliveryError("no entry")
-    key = ask(bed, study_instance_uid=ANOTHER)
-    work(bed)
-    assert status(bed, key).fetch.state is FetchState.WAITING
-    pacs.down = None
-    bed.clock.pass_(60)
-    work(bed)
-    assert status(bed, key).fetch.state is FetchState.HELD
-
-
-@pytest.mark.parametrize(
-    "error",
-    [RetryableDeliveryError("cannot send it"), FinalDeliveryError("never sends it")],
-    ids=["fails", "refused for good"],
-)
-def test_series_that_never_come_hold_up_no_others(
-    bed: TestBed, pacs: MemoryArchive, error: Exception
-) -> None:
-    pacs.files = [several_series(number) for number in range(1, 6)]
-
-    def hook(uid: str) -> None:
-        if uid in (f"{STUDY}.1.1", f"{STUDY}.1.2"):
-            raise error
-
-    pacs.hook = hook
-    key = ask(bed, study_instance_uid=STUDY, archive="pacs")
-    for _ in range(6):
-        work(bed)
-        bed.clock.pass_(60)
-    assert status(bed, key).held == 3
-    pacs.hook = lambda uid: None
-    bed.clock.pass_(600)
-    if status(bed, key).fetch.state is FetchState.HELD:
-        bed.service.fetches.retry(key)
-    work(bed)
-    assert status(bed, key).fetch.state is FetchState.DONE
-
-
-def test_a_series_about_which_an_archive_is_silent_ends_with_a_person(
-    bed: TestBed, pacs: MemoryArchive
-) -> None:
-    pacs.files = [several_series(number) for number in range(1, 4)]
-
-    def hook(uid: str) -> None:
-        if uid == f"{STUDY}.1.1":
-            bed.clock.pass_(301)
-            raise RetryableDeliveryError("the archive is silent")
-
-    pacs.hook = hook
-    key = ask(bed, study_instance_uid=STUDY, archive="pacs")
-    for _ in range(8):
-        work(bed)
-        bed.clock.pass_(60)
-    held = status(bed, key)
-    assert (held.fetch.state, held.held) == (FetchState.HELD, 2)
-    assert held.fetch.error == "1 of 3 instances have not come; the archive is silent"
-
-
-def test_a_study_is_fetched_again_after_its_fetch_was_forgotten(bed: TestBed, pacs: MemoryArchive) -> None:
-    ask(bed, study_instance_uid=STUDY)
-    work(bed)
-    bed.clock.pass_(40 * 86_400)
-    pacs.files.append(ct(1, study=ANOTHER))
-    ask(bed, study_instance_uid=ANOTHER)
-    work(bed)
-    pacs.files.append(ct(7))
-    key = ask(bed, study_instance_uid=STUDY)
-    work(bed)
-    assert (status(bed, key).fetch.round, status(bed, key).fetch.state) == (1, FetchState.DONE)
-    assert status(bed, key).held == 5
-
-
-def test_what_came_of_an_accession_number_is_taken_with_all_its_studies(
-    bed: TestBed, pacs: MemoryArchive
-) -> None:
-    pacs.files = [ct(1), ct(2), ct(1, study=ANOTHER), ct(2, study=ANOTHER)]
-    pacs.hidden = frozenset((f"{STUDY}.1.2", f"{ANOTHER}.1.2"))
-    key = ask(bed, accession_number="A1", archive="pacs")
-    for _ in range(4):
-        work(bed)
-        bed.clock.pass_(120)
-    one, other = status(bed, key).studies
-    assert status(bed, key).fetch.state is FetchState.HELD
-    assert isinstance(bed.service.fetches.accept(one.fetch.key), Accepted)
-    assert status(bed, key).fetch.state is FetchState.HELD
-    assert isinstance(bed.service.fetches.accept(key), Accepted)
-    work(bed)
-    assert (status(bed, key).fetch.state, status(bed, other.fetch.key).fetch.state) == (
-        FetchState.DONE,
-        FetchState.DONE,
-    )
-    assert bed.service.attention.everything().jobs == ()
-    assert {found.state for uid in (STUDY, ANOTHER) if (found := study(bed, uid))} == {StudyState.COMPLETE}
-
-
-def test_the_last_study_that_is_taken_ends_its_accession_number(bed: TestBed, pacs: MemoryArchive) -> None:
-    pacs.files = [ct(1), ct(2)]
-    pacs.hidden = frozenset((f"{STUDY}.1.2",))
-    key = ask(bed, accession_number="A1", archive="pacs")
-    for _ in range(4):
-        work(bed)
-        bed.clock.pass_(120)
-    (one,) = status(bed, key).studies
-    assert isinstance(bed.service.fetches.accept(one.fetch.key), Accepted)
-    assert status(bed, key).fetch.state is FetchState.DONE
-
-
-def test_what_breaks_off_unexpectedly_waits_for_a_person_in_the_end(bed: TestBed) -> None:
-    key = ask(bed, study_instance_uid=STUDY, archive="pacs")
-    for _ in range(LIMITS.most_tries):
-        assert status(bed, key).fetch.state is FetchState.WAITING
-        bed.clock.pass_(60)
-        job = next_job(bed, fetch_lane("pacs"))
-        assert job is not None
-        bed.service.fetching.failed(job, "unexpected Something")
-    assert status(bed, key).fetch.state is FetchState.HELD
-
-
-def test_a_fetch_whose_archive_was_taken_away_can_be_asked_for_anew(
-    tmp_path: Path, pacs: MemoryArchive, vna: MemoryArchive
-) -> None:
-    pacs.down = DOWN
-    bed = make_service(tmp_path, study_archives=[pacs], fetching=LIMITS)
-    key = ask(bed, study_instance_uid=STUDY)
-    work(bed)
-    bed.database.close()
-    vna.files = list(FILES)
-    without = make_service(tmp_path, study_archives=[vna], fetching=LIMITS)
-    again = without.service.fetches.request(study_instance_uid=STUDY)
-    work(without)
-    state = status(without, key).fetch.state
-    without.database.close()
-    assert again == Accepted(uid=key)
-    assert state is FetchState.DONE
 
 
 def test_jobs_of_a_fetch_end_with_it(bed: TestBed) -> None:
