@@ -20,7 +20,7 @@ from task_manager.store.disk_tables import ChecksumRow, DamageRow
 from task_manager.store.held import is_held
 from task_manager.store.studies import upsert
 from task_manager.store.tables import METADATA
-from task_manager.study.duplicate import data_set_offset
+from task_manager.study.header import data_set_offset
 
 _INSTANCE = METADATA.tables["instance"]
 _CHECKSUM = METADATA.tables[ChecksumRow.__tablename__]

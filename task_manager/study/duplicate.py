@@ -7,22 +7,11 @@ set may not. Reads files, decides nothing else.
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
+from task_manager.study.header import data_set_offset
+
 _CHUNK = 1 << 20
-_PREAMBLE = 132
-_GROUP_LENGTH_ELEMENT = 12
-
-
-def data_set_offset(path: Path) -> int:
-    """Where the data set begins: after preamble and file meta group (PS3.10 7.1), else 0."""
-    with path.open("rb") as file:
-        head = file.read(_PREAMBLE + _GROUP_LENGTH_ELEMENT)
-    if head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
-        return 0
-    (length,) = struct.unpack_from("<I", head, 140)
-    return _PREAMBLE + _GROUP_LENGTH_ELEMENT + int(length)
 
 
 def same_data_set(one: Path, other: Path) -> bool:

@@ -97,6 +97,24 @@ def announced_uids(path: Path) -> tuple[str, str]:
     return (found[0] if is_uid(found[0]) else "", found[1] if is_uid(found[1]) else "")
 
 
+def data_set_offset(path: Path) -> int:
+    """Where the data set of a file begins, by the elements before it: the length they claim may be wrong.
+
+    0 where that cannot be told.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_MAX_META_BYTES)
+    try:
+        return _file_meta(head)[1]
+    except (ValueError, struct.error):
+        return 0
+
+
 def _refused(code: RefusalCode, where: str, message: str) -> Refused:
     return Refused(code, (Fault(where, message),))
 

@@ -68,6 +68,20 @@ def test_the_same_bytes_and_other_bytes_are_told_apart(bed: TestBed) -> None:
     assert [one.number_of_instances for one in study(bed).series] == [5]
 
 
+@pytest.mark.parametrize("claimed", [0, 0x400, 0x7FFFFFFF], ids=hex)
+def test_a_length_of_file_meta_that_is_wrong_hides_no_other_bytes(bed: TestBed, claimed: int) -> None:
+    def wrong(content: bytes) -> bytes:
+        return content[:140] + claimed.to_bytes(4, "little") + content[144:]
+
+    first, other = wrong(ct(1, StudyDescription="one")), wrong(ct(1, StudyDescription="two"))
+    answers = [bed.receive(content) for content in (first, other, ct(1, StudyDescription="one"))]
+    assert [getattr(answer, "warnings", None) for answer in answers] == [
+        (),
+        (WarningCode.KEPT_APART,),
+        (WarningCode.DUPLICATE,),
+    ]
+
+
 def test_a_new_series_is_recorded_among_images_of_another(bed: TestBed) -> None:
     receive(bed, range(1, 4))
     bed.receive(ct(4, SeriesInstanceUID=f"{STUDY}.2"))
