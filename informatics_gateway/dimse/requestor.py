@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def association(
         max_pdu=0,
         ext_neg=list(roles) or None,
         tls_args=(address.tls, address.server_name or address.host) if address.tls else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections]), *handlers],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [connections, timeout_s]), *handlers],
     )
     keep_answers(peer)
     try:
@@ -131,8 +132,14 @@ def _check_established(peer: Any) -> None:
         )
 
 
-def _prepare(event: Any, connections: list[socket.socket]) -> None:
-    """Command and data set are two writes: Nagle's algorithm would hold the second back."""
+def _prepare(event: Any, connections: list[socket.socket], timeout_s: float) -> None:
+    """Let no message wait for another, and no read or write outlast `timeout_s`.
+
+    Command and data set are two writes: Nagle's algorithm would hold the second back. The library reads and
+    writes without a limit: a peer that takes no more, or stops within a PDU, would be waited for without end.
+    """
     connection = event.assoc.dul.socket.socket
     connections.append(connection)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", max(1, round(timeout_s)), 0))

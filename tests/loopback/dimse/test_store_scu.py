@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +141,51 @@ def test_no_answer_in_time_is_for_later(tmp_path: Path) -> None:
         slow = deliverer(silent.getsockname()[1], timeout_s=0.2)
         with pytest.raises(RetryableDeliveryError):
             slow.deliver(shipment(tmp_path, ct(1)))
+
+
+def test_a_peer_that_reads_no_more_is_for_later(tmp_path: Path) -> None:
+    """Its window is full: what is still to be written to it is given up, too."""
+    let_go = threading.Event()
+    read = list[bytes]()
+
+    def stop_reading(event: Any) -> None:
+        read.append(event.data[:1])
+        if len(read) > 3:
+            let_go.wait(30)
+
+    entity = AE(ae_title="RECEIVER")
+    entity.add_supported_context(CTImageStorage)
+    handlers = [(evt.EVT_DATA_RECV, stop_reading)]
+    listener = entity.start_server((HOST, 0), block=False, evt_handlers=handlers)
+    assert listener is not None
+    try:
+        with pytest.raises(RetryableDeliveryError) as failed:
+            deliverer(int(listener.server_address[1]), timeout_s=1).deliver(
+                shipment(tmp_path, ct(1, pixels=16 * 1024**2))
+            )
+    finally:
+        let_go.set()
+        entity.shutdown()
+    assert failed.value.unreachable
+
+
+def test_a_peer_that_stops_within_an_answer_is_for_later(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        taken = list[socket.socket]()
+
+        def begin_to_answer() -> None:
+            connection, _ = listening.accept()
+            taken.append(connection)
+            connection.recv(65_536)
+            connection.sendall(b"\x02\0\0\0\0\xb8\0\x01")
+
+        thread = threading.Thread(target=begin_to_answer)
+        thread.start()
+        with pytest.raises(RetryableDeliveryError) as failed:
+            deliverer(listening.getsockname()[1], timeout_s=1).deliver(shipment(tmp_path, ct(1)))
+        thread.join()
+        taken[0].close()
+    assert failed.value.unreachable
 
 
 def test_order_is_kept(tmp_path: Path, server: DimseServer, intake: FolderIntake) -> None:
