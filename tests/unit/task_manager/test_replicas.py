@@ -13,12 +13,12 @@ from sqlalchemy import text
 from conformance.peers.process import wait_until
 from profiles.order import OrderControl
 from task_manager.outcome import Accepted
-from task_manager.store.studies import add_study
+from task_manager.store.studies import add_study, locked_study
 from task_manager.study.assembly import after_instance
 from task_manager.study.header import read_header
 from task_manager.study.model import InstanceHeader
 from task_manager.study.sources import Pause
-from tests.instances import ct
+from tests.instances import STUDY, ct
 from tests.service import QUIET, TestBed, make_service
 from tests.unit.task_manager.steps import (
     ORDER,
@@ -66,6 +66,26 @@ def test_an_order_is_canceled_with_the_work_that_is_just_being_made_of_it(
         completing.result()
         assert isinstance(canceling.result(), Accepted)
     assert workitem(bed).state == "CANCELED"
+    bed.database.close()
+
+
+@pytest.mark.peers
+def test_a_study_that_two_processes_find_due_is_complete_once(tmp_path: Path, postgresql_dsn: str) -> None:
+    bed = make_service(tmp_path, postgresql_dsn)
+    other = make_service(tmp_path, postgresql_dsn, clock=bed.clock)
+    for number in (1, 2):
+        bed.receive(ct(number))
+    bed.clock.pass_(QUIET.total_seconds())
+    with ThreadPoolExecutor() as pool:
+        with bed.database.write() as connection:
+            assert locked_study(connection, STUDY) is not None
+            both = [pool.submit(one.service.scheduler.complete_due_studies) for one in (bed, other)]
+            wait_until(lambda: _is_anyone_waiting(bed, 2), "both wait for the study")
+        assert sorted(one.result() for one in both) == [0, 1]
+    story = bed.service.story(STUDY)
+    assert story is not None
+    assert (story.study.revision, len(story.workitems)) == (1, 1)
+    other.database.close()
     bed.database.close()
 
 
