@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from informatics_gateway.dimse.part10 import file_meta
 from informatics_gateway.statuses import STATUSES
 from task_manager.actor import Actor
-from task_manager.errors import StoreError
+from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Accepted, RefusalCode, Refused
 from task_manager.ports import InstanceIntake, StagedObject
 
@@ -131,7 +131,10 @@ class Reception:
         peer = self._request.actor.name
         if isinstance(error, StoreError):
             status, comment = STATUSES[RefusalCode.OUT_OF_RESOURCES].dimse, "storage is out of resources"
-            _LOG.error("store failed", exc_info=error, extra={"action": "cstore.store_failed", "peer": peer})
+            # for each of thousands of objects, and onto the same disk
+            _LOG.error(
+                "store failed", extra={"action": "cstore.store_failed", "peer": peer, **facts_of(error)}
+            )
         else:
             status, comment = _CANNOT_PROCESS, "processing failure"
             _LOG.error("C-STORE failed", exc_info=error, extra={"action": "cstore.failed", "peer": peer})
