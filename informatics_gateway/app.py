@@ -280,7 +280,7 @@ class Application:
             ),
             reported=service.deliveries.report_commitment,
             is_congested=lambda: self._settings.disk.reject_associations and not disk.room.takes_images(),
-            receivers=self._receivers(),
+            receivers=self._receivers(service, disk),
         )
         _bound("gateway.dicom", dimse.start)
         self._closing.callback(dimse.stop)
@@ -302,7 +302,7 @@ class Application:
             "hl7": {"host": gateway.hl7.host, "port": hl7.port},
         }
 
-    def _receivers(self) -> Receivers | None:
+    def _receivers(self, service: Service, disk: Disk) -> Receivers | None:
         """The processes that receive beside this one, where several are to.
 
         Raises
@@ -317,7 +317,12 @@ class Application:
             raise ConfigurationError(
                 Fault("gateway.dicom.processes", "more than 1 goes with no quota; leave out one of the two")
             )
-        return Receivers(count, start_receiver(self._settings, self._data), wake=self._wake)
+        return Receivers(
+            count,
+            start_receiver(self._settings, self._data),
+            wake=self._wake,
+            died=lambda: disk.objects.sweep_incoming(service.is_recorded),
+        )
 
     def _start_watching(self, service: Service, channel: WebSocketChannel) -> None:
         """Tell watchers of a restart, and from now on what is committed; stopped before the doors close."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from informatics_gateway.dimse.loan import Loan, described
 from informatics_gateway.dimse.receive_loop import Negotiated
+from task_manager.errors import StoreError, facts_of
 
 _LOG = logging.getLogger(__name__)
 _AGAIN_S = 1.0
@@ -46,6 +47,8 @@ class Receivers:
         something in the store wants the worker.
     wake
         Called when it does.
+    died
+        Called when one has died, before another takes its place.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class Receivers:
         start: Callable[[socket.socket], subprocess.Popen[bytes]],
         *,
         wake: Callable[[], None],
+        died: Callable[[], object] = lambda: None,
     ) -> None:
         self._count = count
         self._start = start
         self._wake = wake
+        self._died = died
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         self._receivers: list[_Receiver | None] = [None] * count
@@ -135,7 +140,17 @@ class Receivers:
             if not self._stopping.is_set():
                 facts = {"pid": receiver.process.pid, "status": status}
                 _LOG.error("a receiver ended and is replaced", extra={"action": "receiver.replaced", **facts})
+                self._tell_death()
                 self._stopping.wait(0 if receiver.is_ready else _AGAIN_S)
+
+    def _tell_death(self) -> None:
+        try:
+            self._died()
+        except (StoreError, OSError) as error:  # what it left is looked at again when the next one dies
+            _LOG.error(
+                "what a receiver left cannot be settled",
+                extra={"action": "receiver.unsettled", **facts_of(error)},
+            )
 
     def _listen(self, receiver: _Receiver) -> None:
         """Hear one process until it ends."""

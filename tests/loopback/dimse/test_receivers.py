@@ -26,7 +26,7 @@ from informatics_gateway.settings import Settings
 from task_manager.instance_intake import StoringIntake
 from task_manager.store.database import Database
 from task_manager.store.objects import FileObjectStore
-from task_manager.store.studies import find_instances
+from task_manager.store.studies import find_instances, is_recorded
 from tests.dicom_wire import (
     CT,
     EXPLICIT,
@@ -66,11 +66,20 @@ class Gateway:
             clock=lambda: datetime.now(UTC),
             wake=self.woken.set,
         )
-        self.receivers = Receivers(2, start_receiver(SETTINGS, data), wake=self.woken.set)
+        self.receivers = Receivers(
+            2,
+            start_receiver(SETTINGS, data),
+            wake=self.woken.set,
+            died=lambda: self.objects.sweep_incoming(self.is_recorded),
+        )
         self.server = DimseServer(intake, max_associations=4, receivers=self.receivers)
 
     def has_all(self) -> None:
         wait_until(lambda: len(self.receivers.pids) == 2, "both processes receive", timeout_s=90)
+
+    def is_recorded(self, path: str) -> bool:
+        with self.database.read() as connection:
+            return is_recorded(connection, path)
 
     def numbers(self) -> list[int]:
         with self.database.read() as connection:
@@ -234,6 +243,7 @@ def test_a_process_that_dies_takes_its_associations_alone_and_is_replaced(gatewa
         assert releases(left)
     gateway.has_all()
     assert min(before) not in gateway.receivers.pids
+    assert gateway.staged() == [], "what it had begun is removed"
     with raw(gateway) as connection:
         assert stores(connection, 803)
         assert stores(connection, 804)
