@@ -26,7 +26,10 @@ from profiles.faults import Fault
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 
 _MOST_BODY_BYTES = 64 * 1024
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_HOLDING_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/96", "::/96")))
+"""NAT64 (RFC 6052, 8215) and addresses that are compatible with IPv4 (RFC 4291 2.5.5.1)."""
+_METADATA = ipaddress.IPv6Address("fd00:ec2::254")
+"""Where a cloud tells its machines their secrets beside 169.254.169.254."""
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -90,6 +93,8 @@ def may_be_reached(address: str, reach: Reach) -> bool:
     if ip.is_loopback:
         return reach is Reach.ANY
     if ip.is_multicast or ip.is_unspecified or ip.is_link_local or (ip.is_reserved and not ip.is_global):
+        return False
+    if ip == _METADATA:
         return False
     return ip.is_global or reach is not Reach.PUBLIC
 
@@ -204,7 +209,7 @@ def _plain(ip: IpAddress) -> IpAddress:
     """The IPv4 address inside an IPv6 one that stands for it."""
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is None and ip in _NAT64:
+        if inner is None and int(ip) > 1 and any(ip in network for network in _HOLDING_IPV4):
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         return inner or ip
     return ip
