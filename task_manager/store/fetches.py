@@ -114,7 +114,12 @@ def is_awaited(connection: Connection, study_instance_uid: str, now: datetime, *
 
 
 def has_news(connection: Connection, study_instance_uid: str, *, not_from: Collection[str] = ()) -> bool:
-    """Whether something came of a study since it was looked at, but for what `not_from` sent."""
+    """Whether something came of a study since it was looked at, but for what `not_from` sent.
+
+    The study is locked, so that what arrives at this moment is seen here, or sees what is written after.
+    """
+    study = select(_STUDY.c.study_instance_uid).where(_STUDY.c.study_instance_uid == study_instance_uid)
+    connection.execute(study.with_for_update()).first()
     wanted = [
         _INSTANCE.c.study_instance_uid == study_instance_uid,
         _STUDY.c.study_instance_uid == study_instance_uid,

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select
 
 from task_manager.actor import Actor
 from task_manager.errors import FinalDeliveryError, RetryableDeliveryError
 from task_manager.fetching.model import FetchPurpose, FetchState
 from task_manager.outbox import fetch_lane
 from task_manager.outcome import Accepted
+from task_manager.store import studies
+from task_manager.store.tables import METADATA
 from task_manager.study.model import StudyState
 from tests.instances import STUDY, ct
 from tests.service import TestBed, make_service
@@ -243,3 +247,34 @@ def test_a_fetch_whose_archive_was_taken_away_can_be_asked_for_anew(
     without.database.close()
     assert again == Accepted(uid=key)
     assert state is FetchState.DONE
+
+
+@pytest.mark.peers
+def test_what_is_being_recorded_when_a_fetch_ends_is_seen(
+    tmp_path: Path, postgresql_dsn: str, pacs: MemoryArchive
+) -> None:
+    made = make_service(tmp_path, postgresql_dsn, study_archives=[pacs], fetching=LIMITS)
+    for _ in range(2):
+        asked = made.service.fetches.request(study_instance_uid=STUDY, purpose=FetchPurpose.PRIOR)
+        job = next_job(made, fetch_lane("pacs"))
+        assert job is not None
+        ending = threading.Thread(target=made.service.fetching.perform, args=(job, lambda: False))
+        if study(made) is None:
+            ending.run()
+    instance = METADATA.tables["instance"]
+    with made.database.write() as connection:  # as an arrival: the study is locked, then the instance written
+        studies.locked_study(connection, STUDY)
+        row = connection.execute(select(instance)).mappings().first()
+        assert row is not None
+        ending.start()
+        ending.join(1)
+        values = {**row, "sop_instance_uid": f"{STUDY}.1.99", "source": "dicom:CT1"}
+        connection.execute(insert(instance).values(values))
+    ending.join(20)
+    work(made)
+    assert isinstance(asked, Accepted)
+    state, found = status(made, asked.uid).fetch.state, study(made)
+    made.database.close()
+    assert state is FetchState.DONE
+    assert found is not None
+    assert found.state is StudyState.COMPLETE
