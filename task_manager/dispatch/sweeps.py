@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 from profiles.codes import EQUIPMENT_FAILURE, WORKITEM_EXPIRED
+from profiles.request import RequestKind
 from profiles.ups.states import ProcedureStepState
 from task_manager.actor import WORKER
 from task_manager.dispatch.leases import lease_until, loss_text
@@ -20,7 +21,7 @@ from task_manager.dispatch.model import LeaseLimits, RetentionLimits, SubtaskRol
 from task_manager.dispatch.retention import Retention
 from task_manager.errors import StoreError, facts_of
 from task_manager.outcome import Refused
-from task_manager.store import leases, subtasks
+from task_manager.store import leases, requests, subtasks
 from task_manager.store.database import Database
 from task_manager.transaction import WorklistTransaction
 from task_manager.workitem.columns import expires_at
@@ -160,6 +161,8 @@ class Sweeps:
         """When the workitem is really lost: never before one silence from our start, or what is stored."""
         limits = self._limits(work.dispatch(workitem.uid).app)
         children = subtasks.subtasks_of_parent(work.connection, workitem.uid)
+        if not children and _is_by_rules(work, workitem.uid):
+            return None  # what rules made of it has leases of its own
         waited_for = [child for child in children if child.state is not SubtaskState.DONE]
         if any(not child.performer for child in waited_for):  # each has a lease of its own
             return work.now + limits.silence
@@ -189,3 +192,10 @@ class Sweeps:
             self._paused_until = now + _AFTER_FAILURE
             return False
         return True
+
+
+def _is_by_rules(work: WorklistTransaction, uid: str) -> bool:
+    """Whether the manager itself performs a workitem by way of its rules."""
+    if work.dispatch(uid).claimed_by != WORKER.name:
+        return False
+    return requests.request_by_key(work.connection, f"{RequestKind.WORKITEM.value}:{uid}") is not None

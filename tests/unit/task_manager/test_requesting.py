@@ -169,6 +169,18 @@ def test_late_images_do_not_end_it(bed: TestBed) -> None:
     assert (state(bed), len(made(bed))) == ("IN PROGRESS", 2)
 
 
+def test_it_is_never_lost_while_its_work_waits(bed: TestBed) -> None:
+    create(bed)
+    two_images(bed)
+    for _ in range(3):
+        bed.clock.pass_(3600)
+        bed.service.sweeps.run_due()
+    assert state(bed) == "IN PROGRESS"
+    (uid,) = made(bed)
+    finish(bed, uid)
+    assert state(bed) == "COMPLETED"
+
+
 def test_a_discarded_study_ends_it(bed: TestBed) -> None:
     create(bed)
     two_images(bed)
