@@ -59,6 +59,10 @@ _NOT_REPORTED = 0x0110
 _WAITS = "waits for the report of storage commitment"
 
 
+class _NothingLeftError(FinalDeliveryError):
+    """What was to be sent is not here; the destination was not asked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
     """A job with what it has to send, chosen by the filter of its destination."""
@@ -188,7 +192,7 @@ class Deliveries:
             _LOG.info("delivery broken off", extra={"action": "delivery.stopped", **extra})
             return False
         except FinalDeliveryError as error:
-            self._hold(job, destination, str(error))
+            self._hold(job, destination, error)
             _LOG.error(
                 "delivery held for a person", extra={"action": "delivery.held", "error": str(error), **extra}
             )
@@ -237,7 +241,7 @@ class Deliveries:
                 receipt = deliverer.deliver_failure(load.shipment, turn)
                 self._finish(load, receipt.summary, (), reached=receipt.sent)
             else:
-                raise FinalDeliveryError("the objects of this result are no longer here")
+                raise _NothingLeftError("the objects of this result are no longer here")
             return True
         mode = self.policy(destination).commitment.mode
         if mode is Commitment.OFF or not isinstance(deliverer, CommitmentAsker):
@@ -366,10 +370,13 @@ class Deliveries:
             if sent and workitem is not None:
                 self._consequences.exported(connection, workitem, load.destination, now, sent)
 
-    def _hold(self, job: Job, destination: str, error: str) -> None:
+    def _hold(self, job: Job, destination: str, error: FinalDeliveryError) -> None:
         with self._database.write() as connection:
-            held = jobs.hold_job(connection, job, error=error)
-            deliveries.clear_health(connection, destination)
+            held = jobs.hold_job(connection, job, error=str(error))
+            if isinstance(error, _NothingLeftError):
+                deliveries.end_probes(connection, destination)
+            else:
+                deliveries.clear_health(connection, destination)
             if held:
                 self._tell_given_up(connection, job, destination)
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from informatics_gateway.story_words import story_text
 from profiles.sole.events import EventType
@@ -149,6 +150,16 @@ def test_who_answers_closes_the_breaker_whatever_it_answers(make: Make) -> None:
     bed.clock.pass_(60)
     perform(bed, Destination([down()]))
     assert circuit(bed) is Circuit.CLOSED
+
+
+def test_what_is_not_here_any_more_tells_nothing_of_the_destination(make: Make) -> None:
+    bed = make(breaker=BreakerPolicy(failures=1))
+    perform(bed, Destination([down()]))
+    with bed.database.write() as connection:
+        connection.execute(text("DELETE FROM instance"))
+    bed.clock.pass_(30)
+    perform(bed, Destination())
+    assert (delivery(bed).state, circuit(bed)) == (JobState.HELD, Circuit.HALF_OPEN)
 
 
 def test_a_restart_while_probing_leaves_nobody_waiting(make: Make) -> None:
