@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -135,8 +136,10 @@ def _study_values(study: Study, patient_id: str, accession_number: str) -> dict[
 
 
 def is_recorded(connection: Connection, path: str) -> bool:
-    """Whether an instance is kept at `path`. Not indexed: for the few paths a crash leaves in doubt."""
-    return connection.execute(select(_INSTANCE.c.path).where(_INSTANCE.c.path == path)).first() is not None
+    """Whether an instance is kept at `path`, found among those of the study that names its folder."""
+    study = PurePosixPath(path).parent.name
+    kept = select(_INSTANCE.c.path).where(_INSTANCE.c.study_instance_uid == study, _INSTANCE.c.path == path)
+    return connection.execute(kept).first() is not None
 
 
 def find_instances(

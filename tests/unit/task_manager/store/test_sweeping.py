@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from task_manager.store import attention, leases, orders
+from task_manager.store import attention, leases, orders, studies
 from task_manager.store.database import Database
 from tests.unit.task_manager.steps import ORDER
 
@@ -35,6 +35,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
         pytest.param(leases.next_lease, "workitem_lease", id="next lease"),
         pytest.param(lambda c: leases.expired(c, NOW, limit=50), "workitem_expiry", id="expired"),
         pytest.param(leases.next_expiry, "workitem_expiry", id="next expiration"),
+        pytest.param(
+            lambda c: studies.is_recorded(c, "objects/ab/1.2/1.2.3.dcm"),
+            "instance_study",
+            id="left by a crash",
+        ),
         pytest.param(
             lambda c: attention.waiting_workitems(c, limit=9), "workitem_attention", id="for a person"
         ),

@@ -247,6 +247,14 @@ def test_a_restart_leaves_alone_what_another_living_process_stages(bed: TestBed)
     other.database.close()
 
 
+def test_what_a_crash_left_is_looked_for_among_the_records_of_its_study(bed: TestBed) -> None:
+    receive(bed, 1)
+    recorded = file_of(bed, 1).relative_to(bed.objects.root).as_posix()
+    assert bed.service.is_recorded(recorded)
+    assert not bed.service.is_recorded(recorded.replace(".dcm", "~2.dcm"))
+    assert not bed.service.is_recorded(recorded.replace(STUDY, "1.2.3.99"))
+
+
 def test_the_folder_is_counted_and_the_count_survives(tmp_path: Path) -> None:
     (tmp_path / "store" / "objects").mkdir(parents=True)
     for number in range(5000):
