@@ -28,6 +28,7 @@ from task_manager.delivery.commitment import (
     next_step,
 )
 from task_manager.delivery.consequences import Consequences
+from task_manager.delivery.dead_letters import RETRY
 from task_manager.delivery.filtering import Chosen, FilterProgram
 from task_manager.delivery.plan import output_sop_instance_uids, ship_order
 from task_manager.delivery.policy import Commitment, DeliveryPolicy
@@ -255,7 +256,7 @@ class Deliveries:
     ) -> bool:
         job, wanted = load.job, _references(load.shipment.instances)
         step = self._next_step(load, wanted)
-        if step.step is Step.ASK and _is_over(job, self.policy(load.destination), self._clock()):
+        if step.step is Step.ASK and self._is_over(job, load.destination, self._clock()):
             raise FinalDeliveryError("given up: no report of storage commitment, however often it was asked")
         if step.step is Step.SEND:
             deliverer.deliver(_only(load.shipment, step.instances), turn)
@@ -382,11 +383,11 @@ class Deliveries:
 
     def _try_later(self, job: Job, destination: str, error: Exception) -> datetime | None:
         """Put a job back, or give it up where its time is over; when it is due again."""
-        now, policy = self._clock(), self.policy(destination)
-        due = policy.retry.next_due(job.attempts + 1, now, key=job.key)
+        now = self._clock()
+        due = self.policy(destination).retry.next_due(job.attempts + 1, now, key=job.key)
         if isinstance(error, RetryableDeliveryError) and error.retry_after is not None:
             due = max(due, now + error.retry_after)
-        over = _is_over(job, policy, due)
+        over = self._is_over(job, destination, due)
         with self._database.write() as connection:
             if over:
                 if jobs.hold_job(connection, job, error=f"given up: {error}"):
@@ -395,6 +396,15 @@ class Deliveries:
                 jobs.postpone_job(connection, job, error=str(error), due_at=due)
             self._note_failure(connection, job, destination, error, now)
         return None if over else due
+
+    def _is_over(self, job: Job, destination: str, at: datetime) -> bool:
+        """Whether the time that a job is tried for is over at `at`; a person's retry begins it anew."""
+        give_up = self.policy(destination).give_up
+        if give_up is None or at <= job.created_at + give_up:
+            return False
+        with self._database.read() as connection:
+            decided = deliveries.decisions_of(connection, [job.key]).get(job.key, [])
+        return all(one.decision != RETRY or at > one.decided_at + give_up for one in decided)
 
     def _tell_given_up(self, connection: Connection, job: Job, destination: str) -> None:
         workitem = workitems.workitem_by_uid(connection, job.workitem_uid)
@@ -417,11 +427,6 @@ class Deliveries:
         if after.openings > health.openings:
             facts = {"action": "delivery.breaker_opened", "destination": destination}
             _LOG.warning("destination is left alone for a while", extra=facts)
-
-
-def _is_over(job: Job, policy: DeliveryPolicy, at: datetime) -> bool:
-    """Whether the time that a job is tried for is over at `at`."""
-    return policy.give_up is not None and at > job.created_at + policy.give_up
 
 
 def _failed(shipment: Shipment) -> bool:

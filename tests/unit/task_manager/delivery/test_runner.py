@@ -112,6 +112,19 @@ def test_what_still_fails_after_its_time_is_a_dead_letter(make: Make) -> None:
     assert (delivery(bed).state, delivery(bed).last_error) == (JobState.HELD, "given up: connection refused")
 
 
+def test_a_person_who_retries_begins_its_time_anew(make: Make) -> None:
+    bed = make(give_up=timedelta(hours=1))
+    bed.clock.pass_(7200)
+    perform(bed, Destination([down()]))
+    assert delivery(bed).state is JobState.HELD
+    bed.service.dead_letters.retry(delivery(bed).key, actor=PERSON)
+    perform(bed, Destination([down()]))
+    assert delivery(bed).state is JobState.WAITING
+    bed.clock.pass_(3600)
+    perform(bed, Destination([down()]))
+    assert delivery(bed).state is JobState.HELD
+
+
 def test_the_breaker_opens_probes_and_closes(make: Make) -> None:
     pause = RetryPolicy(first=timedelta(seconds=30), most=timedelta(seconds=600))
     bed = make(
