@@ -108,11 +108,12 @@ class FileObjectStore:
         for path in staged:
             if not path.is_file() or path.name.partition("-")[0] in held:
                 continue
-            for target in self._committed_names(path):
-                if not is_recorded(target.relative_to(self._root).as_posix()):
-                    target.unlink()
-            path.unlink(missing_ok=True)
-            removed += 1
+            with suppress(FileNotFoundError):  # another sweeps too
+                for target in self._committed_names(path):
+                    if not is_recorded(target.relative_to(self._root).as_posix()):
+                        target.unlink(missing_ok=True)
+                path.unlink()
+                removed += 1
         return removed
 
     def _held_owners(self) -> set[str]:

@@ -124,6 +124,26 @@ def test_sweep_removes_what_was_never_committed(tmp_path: Path) -> None:
     assert store.absolute(relative).exists()
 
 
+def test_two_sweeps_at_once_are_harmless(tmp_path: Path) -> None:
+    """The second takes all from under the first, which has listed it and asks about its own first file."""
+    store, content = FileObjectStore(tmp_path), ct()
+    for _ in range(4):
+        staged = stage(store, content)
+        store.commit(staged, study_instance_uid=CT_STUDY, sop_instance_uid=f"{CT_STUDY}.1.1")
+    store.close()
+    second: list[int] = []
+
+    def is_recorded(path: str) -> bool:
+        del path
+        if not second:
+            second.append(0)
+            second[0] = store.sweep_incoming(lambda path: True)
+        return True
+
+    assert store.sweep_incoming(is_recorded) + second[0] == 4
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
 def test_sweep_leaves_alone_what_another_begins_to_stage_meanwhile(tmp_path: Path) -> None:
     """Who begins once it was looked who lives is not known to; two pipes hold the sweep up at that point."""
     store, other = FileObjectStore(tmp_path), FileObjectStore(tmp_path)
