@@ -84,7 +84,7 @@ def test_done_when_committed_and_not_before_also_over_a_restart(orthanc: Orthanc
             what="the request for commitment",
             timeout_s=15,
         )
-        wait_until(lambda: delivery(bed).state is JobState.WAITING, what="the job to wait", timeout_s=15)
+        wait_until(lambda: delivery(bed).state is JobState.WAITING, what="the job to wait", timeout_s=60)
         assert len(orthanc.find("Instance", StudyInstanceUID=STUDY)) == 2
     first = delivery(bed)
     assert "storage commitment" in first.last_error
@@ -92,7 +92,7 @@ def test_done_when_committed_and_not_before_also_over_a_restart(orthanc: Orthanc
 
     again = service(tmp_path, clock)
     with running(again, orthanc, port):
-        wait_until(lambda: delivery(again).state is JobState.DONE, what="the delivery", timeout_s=25)
+        wait_until(lambda: delivery(again).state is JobState.DONE, what="the delivery", timeout_s=90)
     asked = workitem(again).fates[first.key].commitments
     told = delivery(again).summary
     again.database.close()
