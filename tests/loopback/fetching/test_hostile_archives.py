@@ -67,12 +67,16 @@ def archive(tls: ssl.SSLContext | None = None, **handlers: Callable[[Any], Any])
         entity.add_supported_context(sop_class)
     entity.add_supported_context(CTImageStorage, ExplicitVRLittleEndian, scu_role=True, scp_role=True)
     port = free_port()
-    bound = [(events[name], handler) for name, handler in handlers.items()]
+    bound: list[Any] = [(events[name], handler) for name, handler in handlers.items()]
+    opened: list[socket.socket] = []
+    bound.append((evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket)))
     server = entity.start_server((HOST, port), block=False, evt_handlers=bound, ssl_context=tls)
     try:
         yield DicomAddress(host=HOST, port=port, called_ae_title="ARCHIVE")
     finally:
         server.shutdown()
+        for connection in opened:
+            connection.close()  # the library leaves it open when the other side aborted first
 
 
 def image(number: int, **changes: Any) -> Dataset:
