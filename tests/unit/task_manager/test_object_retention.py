@@ -221,8 +221,8 @@ def _fetched(bed: TestBed) -> None:
             text(
                 "INSERT INTO study_fetch (fetch_key, study_instance_uid, accession_number, patient_id, "
                 "archive, purpose, state, parent_key, round, source, expected, refused, error, asked_by, "
-                "asked_at, changed_at) VALUES ('k', :study, '', '', '', 'asked', 'RUNNING', '', 1, '', 0, 0, '', '', "
-                "'2026-03-01T12:00:00.000000Z', '2026-03-01T12:00:00.000000Z')"
+                "asked_at, changed_at) VALUES ('k', :study, '', '', '', 'asked', 'RUNNING', '', 1, '', 0, 0, "
+                "'', '', '2026-03-01T12:00:00.000000Z', '2026-03-01T12:00:00.000000Z')"
             ),
             {"study": STUDY},
         )
