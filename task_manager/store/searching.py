@@ -32,15 +32,13 @@ _SPARSE = frozenset({"station_name", "station_class", "organization"})
 """Columns whose index holds only rows with a value: a statement has to say that it wants one."""
 
 
-def search_page(connection: Connection, query: WorkitemQuery, known: Contents) -> SearchPage:
-    """One page of the workitems that match; contents that are `known` are not read again."""
-    return search_pages(connection, [query], known)[0]
-
-
 def search_pages(
     connection: Connection, queries: Sequence[WorkitemQuery], known: Contents
 ) -> list[SearchPage]:
-    """A page for each of several searches, which PostgreSQL is asked for at once."""
+    """A page for each of several searches, which PostgreSQL is asked for at once.
+
+    Contents that are `known` are not read again.
+    """
     with pipelined(connection):
         asked = [_asked_page(connection, query, known) for query in queries]
     return [page() for page in asked]

@@ -19,7 +19,7 @@ from profiles.ups.matching import key_faults
 from task_manager.outcome import Accepted
 from task_manager.ports import SearchPage, WorkitemQuery
 from task_manager.store.contents import Contents
-from task_manager.store.searching import search_page
+from task_manager.store.searching import search_pages
 from task_manager.workitem.commands import ChangeState, Create
 from task_manager.workitem.memory import MemoryWorklist
 from tests.contract.workitems import NOW, code, minimal, request
@@ -228,7 +228,7 @@ def test_a_common_search_goes_by_an_index(bed: TestBed, matching: DicomJson, ind
     with bed.database.read() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.set_trace_callback(asked.append)
-        search_page(connection, query, Contents())
+        search_pages(connection, [query], Contents())[0]
         driver.set_trace_callback(None)
         statements = [one for one in asked if one.startswith("SELECT")]
         plans = [
@@ -257,7 +257,7 @@ def test_postgresql_reads_a_page_along_its_index(bed: TestBed, matching: DicomJs
         for other in ("seqscan", "bitmapscan"):
             connection.exec_driver_sql(f"SET LOCAL enable_{other} = off")  # which suit a table of no rows
         for _ in range(7):
-            search_page(connection, query, Contents())
+            search_pages(connection, [query], Contents())[0]
         prepared = connection.exec_driver_sql(
             "SELECT name, statement FROM pg_prepared_statements WHERE statement LIKE '%% OFFSET %%'"
         ).all()

@@ -10,7 +10,7 @@ from profiles.dicom_json import DicomJson, element, text
 from task_manager.outcome import Accepted
 from task_manager.ports import WorkitemQuery
 from task_manager.store.contents import Contents
-from task_manager.store.searching import search_page
+from task_manager.store.searching import search_pages
 from task_manager.store.workitems import texts
 from task_manager.workitem.commands import ChangeState, Rearrange
 from tests.contract.workitems import minimal
@@ -67,14 +67,14 @@ def test_one_that_is_not_known_among_others_is_read(bed: TestBed) -> None:
     query = WorkitemQuery(matching=element("ProcedureStepState", "SCHEDULED"), limit=9, returned=None)
     with bed.database.read() as connection:
         texts(connection, UIDS[:2], known)
-        assert len(search_page(connection, query, known).results) == 3
+        assert len(search_pages(connection, [query], known)[0].results) == 3
     with bed.service.worklist.transact() as work:
         changes = element("CommentsOnTheScheduledProcedureStep", "urgent")
         assert isinstance(work.apply(UIDS[0], Rearrange(changes=changes), actor=PERFORMER), Accepted)
     with bed.database.read() as connection:
-        page = search_page(connection, query, known)
+        page = search_pages(connection, [query], known)[0]
         summary = WorkitemQuery(matching=query.matching, limit=9)
-        summaries = search_page(connection, summary, known)
+        summaries = search_pages(connection, [summary], known)[0]
     found = [orjson.loads(one) for one in page.results]
     assert [text(one, "CommentsOnTheScheduledProcedureStep") for one in found] == ["urgent", "", ""]
     assert [text(orjson.loads(one), "SOPInstanceUID") for one in summaries.results] == UIDS
